@@ -1,0 +1,72 @@
+# Two commands do all: `make quickstart` and `make test`. Each sets up what it needs in .venv first.
+
+VENV   ?= .venv
+LOCK   ?= cpu
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN    := $(VENV)/bin
+MODELS ?= models
+RUNS   ?= runs
+REPORT ?= report
+
+.PHONY: help install quickstart check lint test stress bench lock clean
+
+help:
+	@echo "make quickstart   set up, make a tiny model, evaluate it and the baselines on TALLRec, print a leaderboard"
+	@echo "make test         set up and run everything: format, lint, types, all tests"
+	@echo "make check        format, lint, types and the quick tests, in under a minute"
+	@echo "make install      set up only; LOCK=gpu for CUDA"
+	@echo "make stress       long kill and scale campaigns"
+	@echo "make bench        speed, as ratios measured side by side"
+
+install: $(VENV)/.installed-$(LOCK)
+
+$(VENV)/.locked-$(LOCK): requirements/$(LOCK).txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "the lock files are for CPython 3.11, and $(PYTHON) is another: say make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -r requirements/$(LOCK).txt
+	@touch $@
+
+$(VENV)/.installed-$(LOCK): $(VENV)/.locked-$(LOCK) pyproject.toml
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -c 'import torch' 2>/dev/null || \
+		{ echo "PyTorch does not import: with LOCK=cpu, pip must find the CPU build of torch; see 'The CPU build of PyTorch' in README.md"; exit 1; }
+	@touch $@
+
+quickstart: install
+	$(BIN)/harness data verify ml-100k
+	$(BIN)/harness tune --task tallrec --from-scratch tiny --out $(MODELS)/tiny
+	$(BIN)/harness run --task tallrec --model vllm:$(MODELS)/tiny --runs $(RUNS)
+	@for name in random constant like-rate recency popularity item-mean; do \
+		$(BIN)/harness run --task tallrec --model simple:$$name --runs $(RUNS) || exit 1; done
+	$(BIN)/harness leaderboard --runs $(RUNS) --out $(REPORT)
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+check: lint
+	$(BIN)/pytest -q -m "not slow and not stress"
+
+test: lint
+	$(BIN)/pytest -m "not stress" --durations=15
+
+stress: install
+	$(BIN)/pytest -m stress --durations=0
+
+bench: install
+	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.stream
+
+lock: install
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
+	@for kind in cpu gpu; do \
+		$(BIN)/uv pip compile pyproject.toml --extra $$kind --extra baselines --extra dev --quiet \
+			--python-version 3.11 --python-platform x86_64-manylinux_2_35 --override requirements/overrides-$$kind.txt \
+			--no-annotate --no-header --no-emit-index-url --no-emit-find-links -o $(VENV)/lock.txt && \
+		{ sed -n 1p requirements/$$kind.txt; sed 's/+cpu$$//' $(VENV)/lock.txt; } > $(VENV)/lock && \
+		mv $(VENV)/lock requirements/$$kind.txt || exit 1; done
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,104 @@
+"""Baselines without training: the lines that every model has to beat.
+
+They answer the same instances as everything else and see what a conventional model sees: user, history,
+candidates; the counting ones also see the labelled instances of the task's training split. `oracle` alone sees
+what is right; it and `constant` check a protocol rather than compete.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+
+from harness.engines import FunctionEngine
+from harness.errors import NotApplicable, RequestFailed
+from harness.registry import unknown
+from harness.task import Task
+from harness.types import Event, Item, Key, Rank, Reply, Request, Scores, Split
+
+PRIOR = 5
+"""Item means are shrunk as if each item had this many more average ratings."""
+Suit = Callable[[Key, Rank, Item], float]
+"""How well a candidate suits; higher is better."""
+
+
+class Simple:
+    """The group `simple:`."""
+
+    version = 1
+    names: Mapping[str, str] = {
+        "random": "a number drawn per instance and item",
+        "constant": "the same score for everything",
+        "oracle": "the right answer; must score 1",
+        "like-rate": "share of liked items in the history, the same for every candidate; 0.5 without a history",
+        "recency": "whether the last item of the history was liked",
+        "popularity": "how often the candidate occurs in the training split",
+        "item-mean": "share of likes of the candidate in the training split, shrunk towards the overall share",
+    }
+
+    def make(self, name: str, task: Task, split: Split) -> FunctionEngine:
+        makers: Mapping[str, Callable[[Task, Split], Suit]] = {
+            "random": lambda task, split: _random,
+            "constant": lambda task, split: lambda key, request, item: 0.0,
+            "oracle": _oracle,
+            "like-rate": lambda task, split: lambda key, request, item: _like_rate(request.history),
+            "recency": lambda task, split: lambda key, request, item: _recency(request.history),
+            "popularity": _popularity,
+            "item-mean": _item_mean,
+        }
+        if name not in makers:
+            raise NotApplicable(unknown("baseline", f"simple:{name}", [f"simple:{known}" for known in makers]))
+        suit = makers[name](task, split)
+
+        def answer(key: Key, request: Request) -> Reply | RequestFailed:
+            if not isinstance(request, Rank) or request.candidates is None:
+                return RequestFailed(f"simple:{name} scores given candidates only")
+            return Scores(tuple(suit(key, request, item) for item in request.candidates))
+
+        return FunctionEngine(answer, Rank)
+
+
+def _random(key: Key, request: Rank, item: Item) -> float:
+    drawn = sha256(f"{key.instance}\0{item.id}".encode()).digest()
+    return int.from_bytes(drawn[:7], "big") / 2**56
+
+
+def _oracle(task: Task, split: Split) -> Suit:
+    right = {instance.id: instance.relevance for instance in task.instances(split)}
+    return lambda key, request, item: right[key.instance].get(item.id, 0.0)
+
+
+def _like_rate(history: tuple[Event, ...]) -> float:
+    return sum(event.liked for event in history) / len(history) if history else 0.5
+
+
+def _recency(history: tuple[Event, ...]) -> float:
+    if not any(event.time for event in history):
+        raise NotApplicable("simple:recency needs histories in order of time, and this protocol has no times")
+    return float(history[-1].liked)
+
+
+def _popularity(task: Task, split: Split) -> Suit:
+    _, seen = _counts(task)
+    return lambda key, request, item: float(seen[item.id])
+
+
+def _item_mean(task: Task, split: Split) -> Suit:
+    liked, seen = _counts(task)
+    overall = liked.total() / max(1, seen.total())
+    return lambda key, request, item: (liked[item.id] + PRIOR * overall) / (seen[item.id] + PRIOR)
+
+
+def _counts(task: Task) -> tuple[Counter[str], Counter[str]]:
+    """Liked and labelled occurrences of each item as a candidate of the training split."""
+    liked: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
+    for instance in task.instances("train"):
+        for item in instance.candidates or ():
+            seen[item.id] += 1
+            liked[item.id] += instance.relevance.get(item.id, 0.0) > 0
+    return liked, seen
+
+
+simple = Simple()

@@ -1,0 +1,56 @@
+"""The command line: the composition root, and the only place that may know everyone.
+
+Commands import what they need when they run, so that help and listings answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from harness import __version__
+from harness.cli.data import data
+from harness.cli.leaderboard import leaderboard
+from harness.cli.look import check, models, prompt, show, tasks
+from harness.cli.run import run
+from harness.cli.tune import tune
+from harness.errors import HarnessError, InstanceFailed
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="harness")
+def cli() -> None:
+    """Evaluate models that recommend, by the protocols of the papers.
+
+    \b
+    harness tasks
+    harness run --task tallrec --model Qwen/Qwen2.5-0.5B-Instruct
+    harness run --task tallrec --model simple:like-rate
+    harness leaderboard
+    """
+
+
+for command in (tasks, models, data, prompt, check, tune, run, show, leaderboard):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. 0 is success, 2 is misuse or unusable input, 130 an interrupt; a bug keeps its traceback."""
+    try:
+        result = cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return error.exit_code if isinstance(error, click.UsageError) else 2
+    except (HarnessError, InstanceFailed) as error:
+        click.echo(f"harness: {error}", err=True)
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("harness: interrupted; the same command goes on from here", err=True)
+        return 130
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,127 @@
+"""Commands that only look: tasks, models, prompt, check, show."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.cli.options import json_option, make_task, set_option, split_option, task_option
+
+
+@click.command()
+@json_option
+def tasks(as_json: bool) -> None:
+    """List the tasks: papers, metrics and options."""
+    from harness import registry
+    from harness.knobs import knobs
+
+    kinds = registry.task_kinds()
+    if as_json:
+        facts = {
+            name: {
+                "paper": kind.paper,
+                "version": kind.version,
+                "metrics": [metric.name for metric in kind.metrics],
+                "settings": {k.name: {"default": k.default, "choices": k.choices, "help": k.help} for k in knobs(kind)},
+            }
+            for name, kind in kinds.items()
+        }
+        click.echo(json.dumps(facts, indent=2))
+        return
+    for name, kind in kinds.items():
+        click.echo(f"{name}  (version {kind.version})  {kind.paper}")
+        click.echo(f"  metrics: {', '.join(metric.name for metric in kind.metrics)}")
+        for k in knobs(kind):
+            values = "|".join(map(str, k.choices)) or getattr(k.type, "__name__", str(k.type))
+            click.echo(f"  --set {k.name}={values}  {k.help}  [default: {k.default}]")
+
+
+@click.command()
+@json_option
+def models(as_json: bool) -> None:
+    """List what --model takes: engines for language models, and baselines."""
+    from harness import registry
+
+    groups = registry.baseline_groups()
+    baselines = {f"{group}:{name}": said for group, made in groups.items() for name, said in made.names.items()}
+    if as_json:
+        click.echo(json.dumps({"engines": registry.engine_names(), "baselines": baselines}, indent=2))
+        return
+    click.echo("language models: a hub id or a folder; the engine is chosen, or said in front:")
+    for name in registry.engine_names():
+        click.echo(f"  {name}:MODEL")
+    click.echo("baselines:")
+    for name, said in baselines.items():
+        click.echo(f"  {name:<20} {said}")
+
+
+@click.command()
+@task_option
+@set_option
+@split_option
+@click.option("-n", "count", type=click.IntRange(min=1), default=1, show_default=True, help="How many.")
+@click.option("--model", "model_name", metavar="MODEL", help="With --ids: whose tokenizer.")
+@click.option("--template", metavar="raw|chat|FILE", help="With --ids.  [default: the task's]")
+@click.option("--ids", is_flag=True, help="Show the token ids that the model receives.")
+def prompt(
+    task_name: str,
+    settings: tuple[str, ...],
+    split: Any,
+    count: int,
+    model_name: str | None,
+    template: str | None,
+    ids: bool,
+) -> None:
+    """Print the exact prompts of a task's first instances."""
+    task = make_task(task_name, settings)
+    encode = None
+    if ids:
+        if model_name is None:
+            raise click.UsageError("--ids needs --model, whose tokenizer makes them")
+        from harness.checkpoint import resolve
+        from harness.engines.encode import Encoder, load_tokenizer
+        from harness.model import Model
+
+        found = resolve(Model.parse(model_name))
+        tokenizer = load_tokenizer(found)
+        encode = Encoder(tokenizer, template or task.template, found.name, found.encoder_decoder).prompts
+    for instance in islice(task.instances(split), count):
+        for request in next(task.solve(instance)):
+            text = getattr(request, "prompt", "")
+            click.echo(f"--- {instance.id}\n{text}")
+            if encode is not None:
+                click.echo(f"--- ids: {list(encode([text])[0])}")
+
+
+@click.command()
+@task_option
+@set_option
+@split_option
+def check(task_name: str, settings: tuple[str, ...], split: Any) -> None:
+    """Check a task: oracle scores 1, constant and random score chance, every prompt can be asked and read."""
+    from harness.testing import check_task
+
+    findings = check_task(make_task(task_name, settings), split)
+    for finding in findings:
+        click.echo(f"{'ok  ' if finding.holds else 'FAIL'}  {finding.what}")
+    if not all(finding.holds for finding in findings):
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@json_option
+def show(paths: tuple[Path, ...], as_json: bool) -> None:
+    """Show run directories: scores, intervals, failures."""
+    from harness.report import run_table
+    from harness.store import read_manifest, read_scores
+
+    if as_json:
+        click.echo(json.dumps([{"manifest": read_manifest(p), "scores": read_scores(p)} for p in paths], indent=2))
+        return
+    for path in paths:
+        click.echo(run_table(path))

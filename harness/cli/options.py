@@ -1,0 +1,66 @@
+"""Options that several commands share, and options made from dataclass fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from harness.knobs import knobs
+from harness.types import SPLITS
+
+if TYPE_CHECKING:
+    from harness.task import Task
+
+task_option = click.option("--task", "task_name", required=True, metavar="NAME", help="A task of `harness tasks`.")
+set_option = click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the task; may be repeated."
+)
+split_option = click.option("--split", type=click.Choice(SPLITS), default="test", show_default=True)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+runs_option = click.option(
+    "--runs",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder of all run directories.",
+)
+
+
+def from_fields(kind: type, into: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """One `--option` for every field of a dataclass, and the object made of them as the argument `into`.
+
+    Name, type, default and sentence of an option are those of its field.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        fields = knobs(kind)
+
+        @wraps(command)
+        def packed(**given: Any) -> Any:
+            made = kind(**{knob.name: given.pop(knob.name) for knob in fields})
+            return command(**given, **{into: made})
+
+        for knob in reversed(fields):
+            types = [t for t in get_args(knob.type) or (knob.type,) if t is not type(None)]
+            option = click.option(
+                f"--{knob.name.replace('_', '-')}",
+                knob.name,
+                type=click.Choice(knob.choices) if knob.choices else types[0],
+                default=knob.default,
+                show_default=knob.default is not None,
+                help=knob.help[0].upper() + knob.help[1:] + ".",
+            )
+            packed = option(packed)
+        return packed
+
+    return decorate
+
+
+def make_task(name: str, settings: tuple[str, ...]) -> Task:
+    from harness import registry
+
+    return registry.task(name, settings)

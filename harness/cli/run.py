@@ -1,0 +1,83 @@
+"""`harness run`: evaluate a model on a task."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from harness.cli.options import from_fields, json_option, make_task, runs_option, set_option, split_option, task_option
+from harness.model import DType, EngineOptions, Model
+
+
+@click.command()
+@task_option
+@set_option
+@click.option(
+    "--model",
+    "model_name",
+    required=True,
+    metavar="MODEL",
+    help="A hub id or folder, vllm:… or hf:… to choose the engine, or a baseline as in simple:random.",
+)
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A LoRA folder; several share the one loaded model, one run each.",
+)
+@click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub model.")
+@click.option("--dtype", type=click.Choice(get_args(DType)), default="auto", show_default=True)
+@click.option("--template", metavar="raw|chat|FILE", help="How prompts are handed over.  [default: the task's]")
+@split_option
+@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Ask only N instances, drawn by --sample-seed.")
+@click.option("--sample-seed", type=int, default=0, show_default=True)
+@runs_option
+@click.option("--run-dir", type=click.Path(path_type=Path), help="This very directory for the run.")
+@click.option("--no-cache", is_flag=True, help="Neither read nor write the response cache.")
+@json_option
+@from_fields(EngineOptions, into="options")
+def run(
+    task_name: str,
+    settings: tuple[str, ...],
+    model_name: str,
+    adapters: tuple[Path, ...],
+    revision: str | None,
+    dtype: DType,
+    template: str | None,
+    split: Any,
+    sample: int | None,
+    sample_seed: int,
+    runs: Path,
+    run_dir: Path | None,
+    no_cache: bool,
+    as_json: bool,
+    options: EngineOptions,
+) -> None:
+    """Evaluate a model on a task; what is done already is not asked again."""
+    from harness.evaluation import Job, perform
+    from harness.report import run_table
+    from harness.signature import Sample
+    from harness.store import read_scores
+
+    job = Job(
+        task=make_task(task_name, settings),
+        model=Model.parse(model_name, revision, dtype),
+        adapters=adapters,
+        split=split,
+        sample=Sample(sample, sample_seed) if sample is not None else None,
+        template=template,
+        options=options,
+        runs=runs,
+        run_dir=run_dir,
+        cache=not no_cache,
+    )
+    paths = perform(job, lambda line: click.echo(line, err=True))
+    if as_json:
+        click.echo(json.dumps([{"run": str(path), "scores": read_scores(path)} for path in paths], indent=2))
+        return
+    for path in paths:
+        click.echo(run_table(path))

@@ -1,0 +1,55 @@
+"""Data sets by name: `load("ml-1m")` reads official files from this disk, verified, and never goes to the network.
+
+`harness.data.fetch` puts those files in place, `harness.data.home` knows where they lie, `harness.data.sources` where
+they come from.
+"""
+
+from __future__ import annotations
+
+from harness.data.catalog import Dataset, Statistics, Timelines
+from harness.data.home import embedded_folder, present, verified
+from harness.data.sources import Source, check, source
+from harness.errors import MissingData, NotApplicable
+
+__all__ = ["Dataset", "Statistics", "Timelines", "datasets", "load"]
+
+
+def datasets() -> tuple[str, ...]:
+    """The names that `load` knows."""
+    return ("ml-100k", "ml-1m", "book-crossing")
+
+
+def load(name: str) -> Dataset:
+    """Reads a data set from the home; MovieLens 100K also from an installed recbole, where the home does not have it.
+
+    UnknownName: there is no such data set. MissingData: a file is not there; the message has the command that gets it.
+    BadData: a file is not the official one. NotApplicable: the source holds prompts, not ratings.
+    """
+    declared = source(name)
+    if name == "ml-100k":
+        return _movielens_100k(declared)
+    if name == "ml-1m":
+        from harness.data.readers import movielens_1m
+
+        return movielens_1m.read(verified(name))
+    if name == "book-crossing":
+        from harness.data.readers import book_crossing
+
+        return book_crossing.read(verified(name))
+    raise NotApplicable(f"{name} holds prompts, not ratings; data sets with ratings are {', '.join(datasets())}")
+
+
+def _movielens_100k(declared: Source) -> Dataset:
+    from harness.data.readers import movielens_100k
+
+    if present(declared):
+        return movielens_100k.read(verified(declared.name))
+    folder = embedded_folder(declared)
+    if folder is None or declared.embedded is None:
+        raise MissingData(
+            f"{declared.name} is neither in the home nor in an installed recbole; "
+            f"run `pip install recbole` or `harness data fetch {declared.name}`"
+        )
+    for file in declared.embedded.files:
+        check(folder / file.name, file, f"install recbole again or run `harness data fetch {declared.name}`")
+    return movielens_100k.read_copy(folder)

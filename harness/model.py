@@ -1,0 +1,80 @@
+"""Who answers: the syntax of `--model`, and what is known of a model before it is loaded.
+
+Qwen/Qwen2.5-0.5B-Instruct     a hub id or a folder; vLLM where it can run it, else transformers
+vllm:PATH  hf:PATH             the same, with the engine said
+simple:popularity              a baseline, by the group that registers it
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.errors import BadModel
+from harness.knobs import knob
+
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What was asked for on the command line; nothing has been looked at yet."""
+
+    engine: str
+    """`auto`, the name of an engine, or the name of a group of baselines."""
+    name: str
+    """A hub id, a folder, or a baseline's name within its group."""
+    revision: str | None = None
+    dtype: DType = "auto"
+
+    @classmethod
+    def parse(cls, text: str, revision: str | None = None, dtype: DType = "auto") -> Model:
+        kind, colon, name = text.partition(":")
+        if not colon or Path(text).exists():
+            kind, name = "auto", text
+        if not name or not kind:
+            raise BadModel(f"--model {text!r} names nothing; give a folder, a hub id, or KIND:NAME as in simple:random")
+        return cls(kind, name, revision, dtype)
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How an engine runs. Recorded with a run, but not part of its identity: no score may depend on it."""
+
+    max_model_len: int | None = knob(None, "longest prompt and answer in tokens; default: what the model allows")
+    batch_tokens: int = knob(8192, "tokens that transformers puts into one forward pass")
+    tensor_parallel: int = knob(1, "devices that share one copy of the model (vLLM)")
+    gpu_memory: float = knob(0.9, "share of the GPU's memory that vLLM takes")
+    kv_cache_gib: int = knob(2, "memory for vLLM's key-value cache on a CPU, in GiB")
+    threads: int | None = knob(None, "CPU threads; default: as many as there are cores")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder with a model in it, looked at but not loaded."""
+
+    folder: Path
+    name: str
+    """As it was asked for: what tables show."""
+    digest: str
+    """Over the bytes of weights, configuration and tokenizer."""
+    dtype: str
+    """`float32`, `bfloat16` or `float16`; never `auto`."""
+    architecture: str
+    """As in its configuration: `LlamaForCausalLM`."""
+    encoder_decoder: bool
+    context: int | None
+    """Longest sequence in tokens that its configuration allows, if it says."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA folder, looked at but not loaded."""
+
+    folder: Path
+    name: str
+    digest: str
+    rank: int
+    manifest: dict[str, Any] | None = None
+    """What `harness tune` wrote beside it, if it did."""

@@ -1,0 +1,120 @@
+"""Names to things, through entry points only: a built-in task has no door that a stranger's lacks.
+
+harness.tasks       a `Task` subclass
+harness.engines     a `load(checkpoint, adapters, options)` that returns a `LoadedModel`
+harness.baselines   a `Baselines` group; `--model GROUP:NAME` names one of it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from typing import Any, Protocol, TypeVar
+
+from harness.engines import Engine
+from harness.errors import BadSetting, UnknownName
+from harness.knobs import Knob, knobs
+from harness.task import Task
+from harness.types import Split
+
+T = TypeVar("T")
+
+
+class Baselines(Protocol):
+    """A family of models that need no prompt."""
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Name to one sentence."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Raised whenever a score could change; part of a run's identity."""
+        ...
+
+    def make(self, name: str, task: Task, split: Split) -> Engine:
+        """A model that is ready to answer; NotApplicable if the protocol cannot give what it needs."""
+        ...
+
+
+def task_kinds() -> dict[str, type[Task]]:
+    """Every registered task, by name."""
+    return {entry.name: entry.load() for entry in sorted(entry_points(group="harness.tasks"), key=lambda e: e.name)}
+
+
+def task_kind(name: str) -> type[Task]:
+    found: type[Task] = _load("harness.tasks", "task", name)
+    return found
+
+
+def task(name: str, settings: Sequence[str] = ()) -> Task:
+    """`task("tallrec", ["domain=book"])`: the registered class with typed settings."""
+    return build(task_kind(name), pairs(settings), f"task {name!r}")
+
+
+def engine_names() -> list[str]:
+    return sorted(entry.name for entry in entry_points(group="harness.engines"))
+
+
+def engine_loader(name: str) -> Any:
+    return _load("harness.engines", "engine", name)
+
+
+def baseline_groups() -> dict[str, Baselines]:
+    """Every registered group of baselines, by name."""
+    entries = sorted(entry_points(group="harness.baselines"), key=lambda e: e.name)
+    return {entry.name: entry.load() for entry in entries}
+
+
+def pairs(settings: Sequence[str]) -> dict[str, str]:
+    """`["a=1"]` to `{"a": "1"}`."""
+    found: dict[str, str] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise BadSetting(f"setting {setting!r} is not of the form NAME=VALUE")
+        if key in found:
+            raise BadSetting(f"setting {key!r} is given twice")
+        found[key] = value
+    return found
+
+
+def build(kind: type[T], given: Mapping[str, str], what: str) -> T:
+    """A dataclass from text values, each checked against its field's type."""
+    from pydantic import TypeAdapter, ValidationError  # here, because `harness --help` has no need of it
+
+    known = {k.name: k for k in knobs(kind)}
+    for key in given:
+        if key not in known:
+            raise BadSetting(unknown(f"setting of {what}", key, sorted(known)))
+    try:
+        return TypeAdapter(kind).validate_strings(dict(given))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else next(iter(given), "")
+        raise BadSetting(f"{what}: {name}={given.get(name, '')!r} {_should(known.get(name), first['msg'])}") from None
+
+
+def unknown(what: str, name: str, known: Sequence[str]) -> str:
+    """`no task 'talrec'; did you mean 'tallrec'?`"""
+    close = get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(known) or 'none'}"
+    return f"no {what} {name!r}; {hint}"
+
+
+def _should(knob: Knob | None, message: str) -> str:
+    if knob is not None and knob.choices:
+        return f"should be one of {', '.join(map(str, knob.choices))}"
+    return message.removeprefix("Input ")
+
+
+def _load(group: str, what: str, name: str) -> Any:
+    found = entry_points(group=group)
+    matches = [entry for entry in found if entry.name == name]
+    if len(matches) > 1:
+        raise UnknownName(f"{what} {name!r} is claimed by {' and '.join(entry.value for entry in matches)}")
+    if not matches:
+        raise UnknownName(unknown(what, name, sorted(found.names)))
+    return matches[0].load()

@@ -1,0 +1,55 @@
+"""One run for reading: what was asked of whom, the scores, their intervals, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.store import read_manifest, read_scores, records
+
+
+def run_table(path: Path) -> str:
+    """A few lines of text about a run directory, complete or not."""
+    manifest, scores = read_manifest(path), read_scores(path)
+    lines = [f"{manifest['described']}  {manifest['split']}{sample_badge(manifest)}  {manifest['model']['name']}"]
+    if scores is None:
+        done = sum(1 for _ in records(path))
+        return "\n".join([*lines, f"  not complete: {done} instances on record", f"  {path}"])
+    if "not_applicable" in scores:
+        return "\n".join([*lines, f"  n/a: {scores['not_applicable']}", f"  {path}"])
+    width = max(len(name) for name in scores["metrics"])
+    for name, found in scores["metrics"].items():
+        lines.append(f"  {name:<{width}}  {_said(found)}")
+    unit = next((found for found in scores["metrics"].values() if found), None)
+    if unit is not None:
+        lines.append(f"  intervals: 95 %, {interval_note(unit)}")
+    failures = ", ".join(f"{count} {kind}" for kind, count in scores["failures"].items()) or "none"
+    ties = "" if scores["tie_rate"] is None else f", ties: {scores['tie_rate']:.1%}"
+    lines.append(f"  {scores['instances']} instances, failures: {failures}{ties}")
+    return "\n".join([*lines, f"  {path}"])
+
+
+def sample_badge(manifest: Mapping[str, Any]) -> str:
+    """` [sample 100, seed 0]`, or nothing for a whole split."""
+    sample = manifest["sample"]
+    return f" [sample {sample['size']}, seed {sample['seed']}]" if sample else ""
+
+
+def interval_note(found: Mapping[str, Any]) -> str:
+    """How an interval was made, and whether there was little to make it from."""
+    few = ": few, so wide" if found["few"] else ""
+    return f"{found['method']} over {found['units']} {found['unit']}s{few}"
+
+
+def _said(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "n/a"
+    if found["value"] is None:
+        return "undefined"
+    line = f"{found['value']:.4f}"
+    if found["low"] is not None:
+        line += f"  [{found['low']:.4f}, {found['high']:.4f}]"
+    if found["chance"] is not None:
+        line += f"  chance {found['chance']:.4f}"
+    return line

@@ -1,0 +1,138 @@
+"""From records to scores: values, intervals, chance, failures and cost. Needs no model and no GPU."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.metrics import Metric, PointMetric, Rows, Users, tied_pairs
+from harness.stats import interval
+from harness.store import Record, records
+from harness.types import Instance
+
+
+@dataclass
+class Columns:
+    """The rows of one metric, one instance after another."""
+
+    numbers: array[float] = field(default_factory=lambda: array("d"))
+    users: array[int] = field(default_factory=lambda: array("q"))
+    width: int = 1
+
+    def add(self, row: tuple[float, ...], user: int) -> None:
+        self.width = len(row)
+        self.numbers.extend(row)
+        self.users.append(user)
+
+    def table(self) -> tuple[Rows, Users]:
+        rows = np.frombuffer(self.numbers, dtype=np.float64) if self.numbers else np.empty(0)
+        users = np.frombuffer(self.users, dtype=np.int64) if self.users else np.empty(0, dtype=np.int64)
+        return rows.reshape(-1, self.width), users
+
+
+@dataclass
+class Tally:
+    """What is gathered in one pass over the records; memory grows by a few numbers an instance."""
+
+    columns: dict[str, Columns] = field(default_factory=dict)
+    codes: dict[str, int] = field(default_factory=dict)
+    failures: Counter[str] = field(default_factory=Counter)
+    instances: int = 0
+    tied: int = 0
+    tokens: list[int] = field(default_factory=lambda: [0, 0])
+
+    def add(self, record: Record) -> None:
+        user = self.codes.setdefault(record.user, len(self.codes))
+        for name, row in record.rows.items():
+            if row is not None:
+                self.columns.setdefault(name, Columns()).add(row, user)
+        if record.failure is not None:
+            self.failures[record.failure] += 1
+        self.instances += 1
+        self.tied += record.tied
+        self.tokens = [total + more for total, more in zip(self.tokens, record.tokens, strict=True)]
+
+
+def chance_levels(metrics: Sequence[Metric], instances: Iterable[Instance]) -> dict[str, float]:
+    """What a uniformly random order is expected to score, for the metrics that know."""
+    totals: dict[str, float] = {}
+    unknown: set[str] = set()
+    count = 0
+    for instance in instances:
+        count += 1
+        for metric in metrics:
+            level = metric.chance(instance)
+            if level is None:
+                unknown.add(metric.name)
+            else:
+                totals[metric.name] = totals.get(metric.name, 0.0) + level
+    return {name: total / count for name, total in totals.items() if name not in unknown}
+
+
+def score(path: Path, metrics: Sequence[Metric], chance: Mapping[str, float]) -> dict[str, Any]:
+    """The content of `scores.json`. A metric that no record has a row for is null: it does not apply.
+
+    The tie rate is the share of instances with tied candidates, or of liked and disliked pairs where each instance
+    has one candidate only.
+    """
+    tally = Tally()
+    for record in records(path):
+        tally.add(record)
+    ties = tally.tied / tally.instances if tally.instances else None
+    if isinstance(metrics[0], PointMetric) and metrics[0].name in tally.columns:
+        ties = _finite(tied_pairs(tally.columns[metrics[0].name].table()[0]))
+    return {
+        "headline": metrics[0].name,
+        "instances": tally.instances,
+        "users": len(tally.codes),
+        "failures": dict(sorted(tally.failures.items())),
+        "failure_rate": tally.failures.total() / tally.instances if tally.instances else None,
+        "tie_rate": ties,
+        "tokens": {"prompt": tally.tokens[0], "generated": tally.tokens[1]},
+        "metrics": {m.name: _one(m, tally.columns.get(m.name), chance.get(m.name)) for m in metrics},
+    }
+
+
+def not_applicable(metrics: Sequence[Metric], reason: str) -> dict[str, Any]:
+    """The content of `scores.json` for a model that the protocol cannot give what it needs."""
+    return {
+        "headline": metrics[0].name,
+        "not_applicable": reason,
+        "instances": 0,
+        "failures": {},
+        "failure_rate": None,
+        "tie_rate": None,
+        "tokens": {"prompt": 0, "generated": 0},
+        "metrics": {metric.name: None for metric in metrics},
+    }
+
+
+def _one(metric: Metric, columns: Columns | None, chance: float | None) -> dict[str, Any] | None:
+    if columns is None:
+        return None
+    rows, users = columns.table()
+    value = metric.aggregate(rows, users)
+    spread = interval(metric, rows, users)
+    return {
+        "value": _finite(value),
+        "low": _finite(spread.low),
+        "high": _finite(spread.high),
+        "unit": spread.unit,
+        "units": spread.units,
+        "few": spread.few,
+        "method": spread.method,
+        "instances": len(rows),
+        "chance": chance,
+        "higher_is_better": metric.higher_is_better,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if isfinite(value) else None

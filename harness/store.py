@@ -1,0 +1,253 @@
+"""A run is a directory: a manifest that says what it is, and one line per instance.
+
+    run.json        the manifest: task, settings, model, the three identities
+    records.jsonl   one `Record` a line, appended and flushed as answers come
+    sessions.jsonl  one line per process that worked on it: time, cost, versions, options
+    scores.json     written when nothing is owed: the run is complete
+
+A line is written whole or it never happened, so a killed run resumes where it stopped. Memory holds the ids of
+what is done, never the records.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from errno import ENOSPC
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from harness.errors import BadData, HarnessError, StaleRun
+
+SCHEMA = 1
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is kept of one instance; finite numbers only."""
+
+    id: str
+    user: str
+    rows: Mapping[str, tuple[float, ...] | None]
+    """Metric name to the row that `measure` gave."""
+    ranks: Mapping[str, int]
+    """Place, from 1, of every relevant item that was ranked."""
+    top: tuple[str, ...]
+    """The first places."""
+    tied: bool
+    """Whether candidates shared a score, so that the hash decided between them."""
+    strata: Mapping[str, float]
+    """What tables may group by: length of the history."""
+    tokens: tuple[int, int]
+    """Read and written by the model."""
+    facts: Mapping[str, float] = field(default_factory=dict)
+    text: str | None = None
+    failure: str | None = None
+    """Class of the failure, if there is no answer."""
+    reason: str | None = None
+
+    def line(self) -> bytes:
+        return json.dumps(asdict(self), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, line: bytes) -> Record:
+        kept = json.loads(line)
+        rows = {name: None if row is None else tuple(row) for name, row in kept.pop("rows").items()}
+        return cls(rows=rows, top=tuple(kept.pop("top")), tokens=tuple(kept.pop("tokens")), **kept)
+
+
+class Run:
+    """A run directory that this process holds; nobody else can write to it meanwhile."""
+
+    def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.done: set[str] = set()
+        self._lock = FileLock(path / ".lock")
+        self._lines: FileIO | None = None
+        self._claimed = False
+
+    @classmethod
+    def open(cls, path: Path, manifest: Mapping[str, Any]) -> Run:
+        """Start a run, or continue it if it is the same experiment; `manifest["identity"]["run"]` says which."""
+        with plain_disk_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+            run = cls(path, manifest)
+            try:
+                run._lock.acquire(blocking=False)
+            except Timeout:
+                raise StaleRun(f"{path} is being written by another process; wait for it, or end it") from None
+            try:
+                run._claim()
+                run._claimed = True
+                run._recover()
+            except BaseException:
+                run.close()
+                raise
+        return run
+
+    def append(self, record: Record) -> None:
+        """Add an instance; when this returns, a kill of the process cannot lose it."""
+        with plain_disk_errors(self.path):
+            if self._lines is None:
+                # Unbuffered: after a full disk there is nothing left over that closing would try to write again.
+                self._lines = (self.path / "records.jsonl").open("ab", buffering=0)
+            line = record.line()
+            while line:
+                line = line[self._lines.write(line) :]
+        self.done.add(record.id)
+
+    def note_session(self, session: Mapping[str, Any]) -> None:
+        with plain_disk_errors(self.path), (self.path / "sessions.jsonl").open("a") as lines:
+            lines.write(json.dumps(session, sort_keys=True) + "\n")
+
+    def finish(self, scores: Mapping[str, Any]) -> None:
+        """Declare the run complete."""
+        with plain_disk_errors(self.path):
+            if self._lines is not None:
+                os.fsync(self._lines.fileno())
+            write_json(self.path / "scores.json", scores)
+
+    def close(self) -> None:
+        """Let others have it. A run that nothing was answered in leaves no directory behind."""
+        try:
+            if self._lines is not None:
+                with plain_disk_errors(self.path):
+                    self._lines.close()
+        finally:
+            self._lines = None
+            if self._claimed and not self.done and not (self.path / "scores.json").exists():
+                for name in ("run.json", "sessions.jsonl", "records.jsonl"):
+                    (self.path / name).unlink(missing_ok=True)
+            self._lock.release()
+        if self._claimed and not (self.path / "run.json").exists():
+            (self.path / ".lock").unlink(missing_ok=True)
+            if not any(self.path.iterdir()):
+                self.path.rmdir()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    def _claim(self) -> None:
+        card = self.path / "run.json"
+        if not card.exists():
+            write_json(card, self.manifest)
+            return
+        found = read_manifest(self.path)
+        if found["identity"] != self.manifest["identity"]:
+            what = ", ".join(_differences(found, self.manifest)) or "what it was made from"
+            raise StaleRun(f"{self.path} holds another experiment (it differs in {what}); choose another directory")
+
+    def _recover(self) -> None:
+        """Cut a torn tail and learn what is done."""
+        lines = self.path / "records.jsonl"
+        if not lines.exists():
+            return
+        _cut_torn_tail(lines)
+        for record in records(self.path):
+            self.done.add(record.id)
+
+
+def records(path: Path) -> Iterator[Record]:
+    """The records of a run directory, in the order in which they were answered."""
+    lines = path / "records.jsonl"
+    if not lines.exists():
+        return
+    with lines.open("rb") as whole:
+        for number, line in enumerate(whole, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield Record.parse(line)
+            except (ValueError, KeyError, TypeError):
+                raise BadData(
+                    f"{lines}, line {number}: not a record of this harness; delete the line to have it asked again"
+                ) from None
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a run directory; StaleRun if there is none that can be read."""
+    try:
+        found: dict[str, Any] = json.loads((path / "run.json").read_text())
+        if found["schema"] != SCHEMA or not found["identity"]["run"]:
+            raise KeyError
+    except FileNotFoundError:
+        raise StaleRun(f"{path} is not a run directory: it has no run.json") from None
+    except (ValueError, KeyError, TypeError):
+        raise StaleRun(f"{path / 'run.json'} was not written by this version of the harness") from None
+    return found
+
+
+def read_scores(path: Path) -> dict[str, Any] | None:
+    """The scores of a complete run; None if anything is still owed."""
+    try:
+        found: dict[str, Any] = json.loads((path / "scores.json").read_text())
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w") as out:
+        json.dump(content, out, indent=2, sort_keys=True, allow_nan=False)
+        out.write("\n")
+        out.flush()
+        os.fsync(out.fileno())
+    partial.replace(path)
+
+
+class plain_disk_errors:  # noqa: N801  a context manager reads as a verb phrase
+    """Turn a full or unwritable disk into one line; what was written before stays and can be resumed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if not isinstance(error, OSError):
+            return
+        if error.errno == ENOSPC:
+            raise HarnessError(f"no space left for {self._path}; free some and run the same command again") from error
+        raise HarnessError(f"cannot write {self._path}: {error.strerror or error}") from error
+
+
+def _cut_torn_tail(lines: Path) -> None:
+    """Drop what follows the last line end: the line that a kill or a full disk left half-written."""
+    with lines.open("r+b") as whole:
+        end = whole.seek(0, os.SEEK_END)
+        keep = end
+        while keep > 0:
+            start = max(0, keep - _BLOCK)
+            whole.seek(start)
+            last = whole.read(keep - start).rfind(b"\n")
+            if last >= 0:
+                keep = start + last + 1
+                break
+            keep = start
+        if keep < end:
+            whole.truncate(keep)
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key in sorted(set(found) | set(wanted)):
+        if not prefix and key not in {"task", "version", "settings", "split", "sample", "model", "data"}:
+            continue
+        ours, theirs = found.get(key), wanted.get(key)
+        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            yield from _differences(ours, theirs, f"{prefix}{key}.")
+        elif ours != theirs:
+            yield f"{prefix}{key}: {ours} there, {theirs} here"

@@ -1,0 +1,58 @@
+"""A task is a paper's protocol: its questions, how a language model is asked, how answers count."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+from harness.errors import NotApplicable
+from harness.metrics import Metric
+from harness.types import Example, Instance, Prediction, Program, Split
+
+
+class Task(ABC):
+    """Subclass as a frozen dataclass whose fields, made with `knob`, are the protocol's options."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Raise it whenever a score could change; old runs then no longer mix with new ones."""
+    paper: ClassVar[str]
+    """Authors, venue, identifier."""
+    metrics: ClassVar[tuple[Metric, ...]]
+    """The first one is the headline."""
+    template: ClassVar[str] = "raw"
+    """How the paper hands its prompt to a model: `raw`, or `chat` through the model's own chat template."""
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """The protocol's prompt texts, by name: part of its identity."""
+        return {}
+
+    @abstractmethod
+    def data_digests(self) -> Mapping[str, str]:
+        """Content hash of every data set that the instances are made from, by name."""
+
+    @abstractmethod
+    def instances(self, split: Split = "test") -> Iterator[Instance]:
+        """Every question, in an order that never changes."""
+
+    @abstractmethod
+    def solve(self, instance: Instance) -> Program[Prediction]:
+        """How the paper puts this question to a language model."""
+
+    def size(self, split: Split = "test") -> int | None:
+        """How many instances there are, if that is cheap to say; progress bars use it."""
+        return None
+
+    def examples(self, split: Split = "train") -> Iterator[Example]:
+        """The texts that the paper tunes on."""
+        raise NotApplicable(f"task {self.name!r} has no training texts")
+
+    def unlabelled(self) -> Iterator[str]:
+        """Texts about the task's items that hold no preference label and no user of any split."""
+        raise NotApplicable(f"task {self.name!r} has no unlabelled texts")
+
+    def export(self, split: Split) -> tuple[str, bytes]:
+        """File name and bytes of a split in the paper's own format."""
+        raise NotApplicable(f"task {self.name!r} has no export in the paper's format")

@@ -1,0 +1,185 @@
+"""The nouns: what is asked, what is answered, what is true.
+
+Nothing here touches a file, a GPU or a prompt, and nothing here can change after it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Literal, NamedTuple, TypeVar, overload
+
+ItemId = str
+Split = Literal["train", "valid", "test"]
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    id: ItemId
+    text: str
+    """What a language model reads in place of the id: usually the title."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    item: Item
+    liked: bool = True
+    time: int = 0
+    """Seconds since 1970; 0 where the protocol has no times. The order of a history is the tuple's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One question, the same for every model: whose taste, among which items, and what is right."""
+
+    id: str
+    user: str
+    history: tuple[Event, ...]
+    candidates: tuple[Item, ...] | None
+    """None is the whole catalogue."""
+    relevance: Mapping[ItemId, float]
+    """What is right. A candidate that is not named here has relevance 0."""
+    context: str | None = None
+    """A query, an intention or a profile, where the protocol has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A training text in two parts, so that a recipe can choose what the loss covers."""
+
+    prompt: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A model's answer in item space. An item without a score was not recommended."""
+
+    scores: Mapping[ItemId, float]
+    facts: Mapping[str, float] = field(default_factory=dict)
+    """Further numbers that the protocol reads off the model, such as the probability mass on its options."""
+    text: str | None = None
+    """What the model wrote, for the stages and people that read it."""
+
+    @classmethod
+    def ranked(cls, items: Sequence[ItemId]) -> Prediction:
+        """The answer of a model that lists items, best first, without scoring them."""
+        return cls({item: -float(place) for place, item in enumerate(items)})
+
+    def ranking(self, salt: str) -> tuple[ItemId, ...]:
+        """Best first. Ties fall by hash, so neither candidate order nor luck can win them."""
+
+        def place(item: ItemId) -> tuple[float, str]:
+            return -self.scores[item], sha256(f"{salt}\0{item}".encode()).hexdigest()
+
+        return tuple(sorted(self.scores, key=place))
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Continue this text."""
+
+    prompt: str
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    """Filled in by the runner from run, instance and step wherever the temperature is above 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choose:
+    """How probable is each option as the continuation of this text? Answered in natural log-probabilities."""
+
+    prompt: str
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """How well does each candidate suit a user with this history? Asked of conventional models."""
+
+    user: str
+    history: tuple[Event, ...]
+    candidates: tuple[Item, ...] | None
+    context: str | None = None
+
+
+class Usage(NamedTuple):
+    """What an answer cost, in tokens of the model that gave it."""
+
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+
+    def plus(self, other: Usage) -> Usage:
+        return Usage(self.prompt_tokens + other.prompt_tokens, self.generated_tokens + other.generated_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+    finish: Literal["stop", "length"] = "stop"
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One value per option or candidate, in the order of the request."""
+
+    values: tuple[float, ...]
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The best items of the whole catalogue, best first: the reply to a `Rank` without candidates."""
+
+    items: tuple[ItemId, ...]
+    usage: Usage = Usage()
+
+
+class Key(NamedTuple):
+    """Which question of a run this is."""
+
+    instance: str
+    step: int = 0
+    """How often the program has asked before."""
+    place: int = 0
+    """Which of the questions that it asks together."""
+
+
+Request = Generate | Choose | Rank
+Reply = Text | Scores | Ranked
+Program = Generator[tuple[Request, ...], tuple[Reply, ...], T]
+"""A conversation with a model that ends in a T: it yields questions and is sent the answers."""
+
+
+@overload
+def ask(request: Generate) -> Program[Text]: ...
+@overload
+def ask(request: Choose) -> Program[Scores]: ...
+@overload
+def ask(request: Rank) -> Program[Scores | Ranked]: ...
+def ask(request: Request) -> Program[Reply]:
+    """Ask one question: `reply = yield from ask(Generate(...))`."""
+    (reply,) = yield (request,)
+    return reply
+
+
+def ask_all(requests: Sequence[Request]) -> Program[tuple[Reply, ...]]:
+    """Ask several questions at once; the answers come back in the same order."""
+    replies = yield tuple(requests)
+    return replies
+
+
+def rank_candidates(instance: Instance) -> Program[Prediction]:
+    """How a conventional model solves any task: it scores the candidates, or lists its best of the catalogue."""
+    reply = yield from ask(Rank(instance.user, instance.history, instance.candidates, instance.context))
+    if isinstance(reply, Ranked):
+        return Prediction.ranked(reply.items)
+    wanted = [item.id for item in instance.candidates or ()]
+    return Prediction(dict(zip(wanted, reply.values, strict=True)))

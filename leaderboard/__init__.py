@@ -1,0 +1,1 @@
+"""Runs in, tables and plots out; nothing here needs task data or a model."""

@@ -1,0 +1,124 @@
+"""Run directories in, standings out: runs of the same instances and protocol, side by side."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from harness.errors import StaleRun
+from harness.report import sample_badge
+from harness.store import read_manifest, read_scores
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run; `scores` is None while anything is owed, and its cells stay blank."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+    scores: Mapping[str, Any] | None
+    seconds: float
+    """Of the processes that ended by themselves; a killed one leaves no time behind."""
+
+    @property
+    def model(self) -> str:
+        name: str = self.manifest["model"]["name"]
+        return name
+
+    def metric(self, name: str) -> Mapping[str, Any] | None:
+        """Value and interval; None if the run is partial or the metric does not apply."""
+        found: Mapping[str, Any] | None = self.scores["metrics"].get(name) if self.scores else None
+        return found
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A table of a paper, as published."""
+
+    metric: str
+    source: str
+    note: str
+    own: str
+    """The column with the paper's own method."""
+    columns: Sequence[str]
+    rows: Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Everybody who answered the same questions in the same protocol, best first."""
+
+    title: str
+    headline: str
+    metrics: Sequence[str]
+    entries: Sequence[Entry]
+    reported: Sequence[Reported]
+
+    @property
+    def chance(self) -> Mapping[str, float]:
+        """What a random order scores, by metric."""
+        complete = next((entry.scores for entry in self.entries if entry.scores), None)
+        found = (complete or {"metrics": {}})["metrics"]
+        return {name: one["chance"] for name, one in found.items() if one and one["chance"] is not None}
+
+
+def collect(runs: Path, task: str | None = None) -> list[Standing]:
+    """Every standing below a folder of runs; directories that are no runs of this harness are passed over."""
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for card in sorted(runs.glob("*/*/run.json")):
+        try:
+            manifest = read_manifest(card.parent)
+        except StaleRun:
+            continue
+        if task is not None and manifest["task"] != task:
+            continue
+        entry = Entry(card.parent, manifest, read_scores(card.parent), _seconds(card.parent))
+        identity = manifest["identity"]
+        groups.setdefault((identity["instances"], identity["protocol"]), []).append(entry)
+    standings = [_standing(entries) for entries in groups.values()]
+    return sorted(standings, key=lambda standing: standing.title)
+
+
+def _standing(entries: Sequence[Entry]) -> Standing:
+    manifest = entries[0].manifest
+    headline, *_ = manifest["metrics"]
+
+    def place(entry: Entry) -> tuple[bool, float, str]:
+        found = entry.metric(headline)
+        value = found["value"] if found else None
+        up = found is None or found["higher_is_better"]
+        return value is None, 0.0 if value is None else (-value if up else value), entry.model
+
+    return Standing(
+        title=f"{manifest['described']}, {manifest['split']}{sample_badge(manifest)}, version {manifest['version']}",
+        headline=headline,
+        metrics=manifest["metrics"],
+        entries=sorted(entries, key=place),
+        reported=[] if manifest["sample"] else _reported(manifest),
+    )
+
+
+def _reported(manifest: Mapping[str, Any]) -> list[Reported]:
+    """The published tables for this task, split and the settings that they name."""
+    folder = files("leaderboard") / "reference"
+    found = []
+    for file in sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name):
+        for table in tomllib.loads(file.read_text("utf-8"))["table"]:
+            ours = manifest["settings"]
+            same = all(ours.get(name) == value for name, value in table["settings"].items())
+            if table["task"] == manifest["task"] and table["split"] == manifest["split"] and same:
+                fields = ("metric", "source", "note", "own", "columns", "rows")
+                found.append(Reported(*(table[name] for name in fields)))
+    return found
+
+
+def _seconds(path: Path) -> float:
+    sessions = path / "sessions.jsonl"
+    if not sessions.exists():
+        return 0.0
+    return float(sum(json.loads(line)["seconds"] for line in sessions.read_text().splitlines() if line.endswith("}")))

@@ -1,0 +1,40 @@
+"""What several test modules share: a home of their own, and a tiny model that has learned TALLRec."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Nothing that a test does touches the user's data and cache."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_HOME", str(home))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield home
+
+
+@pytest.fixture(scope="session")
+def tiny(request: pytest.FixtureRequest) -> Path:
+    """The quickstart's model, trained once and kept in pytest's cache until anything that makes it changes."""
+    from harness.scratch import train_from_scratch
+    from tasks.tallrec import TALLRec
+
+    made_by = ["harness/scratch.py", "harness/recipes/tiny.toml", "tasks/tallrec.py", "tasks/tallrec_data.py"]
+    content = b"".join((ROOT / name).read_bytes() for name in made_by)
+    folder = Path(str(request.config.cache.mkdir("tiny")))
+    out = folder / sha256(content).hexdigest()[:12]
+    if not out.exists():
+        for old in folder.iterdir():
+            shutil.rmtree(old)
+        train_from_scratch(TALLRec(), "tiny", out, threads=os.cpu_count())
+    return out

@@ -1,0 +1,119 @@
+"""Intervals: do they cover, do they see clusters, and are they what the formulas say."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import t
+
+from harness.metrics import AUC, HitRate, UserAUC
+from harness.stats import FEW, difference, interval
+
+MEAN = HitRate(1)
+
+
+def column(values: np.ndarray) -> np.ndarray:
+    return values.astype(float).reshape(-1, 1)
+
+
+def test_few_users_get_the_jackknife_by_hand() -> None:
+    """Of a mean with one value per unit it is the textbook t interval."""
+    values = np.array([0.0, 1.0, 1.0, 0.0, 1.0])
+    found = interval(MEAN, column(values), np.arange(5))
+    half = t.ppf(0.975, 4) * values.std(ddof=1) / math.sqrt(5)
+    assert found.method == "jackknife-t"
+    assert found.few
+    assert (found.unit, found.units) == ("instance", 5)
+    assert found.low == pytest.approx(max(0.0, 0.6 - half))
+    assert found.high == pytest.approx(min(1.0, 0.6 + half))
+
+
+def test_many_units_get_the_bootstrap_close_to_the_normal_interval() -> None:
+    values = np.random.default_rng(1).random(4000) < 0.3
+    found = interval(MEAN, column(values), np.arange(4000))
+    half = 1.96 * math.sqrt(values.mean() * (1 - values.mean()) / 4000)
+    assert found.method == "bootstrap"
+    assert not found.few
+    assert found.low == pytest.approx(values.mean() - half, abs=0.002)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.002)
+
+
+def test_answers_of_one_user_count_as_one_unit() -> None:
+    """Ten copies of each answer say nothing new: the interval is as wide as without the copies."""
+    values = np.random.default_rng(2).random(200) < 0.5
+    once = interval(MEAN, column(values), np.arange(200))
+    copied = interval(MEAN, column(np.repeat(values, 10)), np.repeat(np.arange(200), 10))
+    assert (copied.unit, copied.units) == ("user", 200)
+    assert copied.high - copied.low == pytest.approx(once.high - once.low)
+
+
+def test_coverage_of_the_small_sample_interval() -> None:
+    """Of 400 worlds with 16 users and strong user effects, about 95 % of intervals hold the truth."""
+    rng = np.random.default_rng(3)
+    users = np.repeat(np.arange(16), 20)
+    held = 0
+    for _ in range(400):
+        level = rng.beta(2, 2, size=16)
+        found = interval(MEAN, column(rng.random(320) < level[users]), users)
+        held += found.low <= 0.5 <= found.high
+    assert 0.92 <= held / 400 <= 0.98
+
+
+@pytest.mark.parametrize("metric", [AUC(), UserAUC()])
+@pytest.mark.parametrize("users", [16, 60])
+def test_auc_intervals_hold_the_score_and_stay_in_bounds(metric: AUC, users: int) -> None:
+    rng = np.random.default_rng(4)
+    who = np.repeat(np.arange(users), 12)
+    label = rng.random(len(who)) < 0.5
+    rows = np.column_stack([label, label + rng.normal(size=len(who)), np.ones(len(who))]).astype(float)
+    found = interval(metric, rows, who)
+    assert found.units == users
+    assert 0 <= found.low < metric.aggregate(rows, who) < found.high <= 1
+
+
+def test_a_user_drawn_twice_counts_twice() -> None:
+    """The spread of a mean over users must be that of independent users, not of distinct ones."""
+    rng = np.random.default_rng(5)
+    who = np.repeat(np.arange(100), 2)
+    label = np.tile([1.0, 0.0], 100)
+    right = rng.random(100) < 0.7
+    score = np.where(np.repeat(right, 2), label, 1 - label)
+    found = interval(UserAUC(), np.column_stack([label, score, np.ones(200)]), who)
+    half = 1.96 * math.sqrt(right.mean() * (1 - right.mean()) / 100)
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.1)
+
+
+def test_paired_difference_is_narrower_than_two_intervals() -> None:
+    rng = np.random.default_rng(6)
+    hard = rng.random(500)
+    ours, theirs = column(rng.random(500) < hard + 0.05), column(rng.random(500) < hard)
+    both = column((hard > 0.5).astype(float))
+    assert difference(MEAN, both, both, np.arange(500))[:2] == (0.0, 0.0)
+    found = difference(MEAN, ours, theirs, np.arange(500))
+    gap = float(ours.mean() - theirs.mean())
+    assert found.low < gap < found.high
+
+
+def test_one_user_says_nothing_about_others() -> None:
+    found = interval(MEAN, column(np.ones(5)), np.zeros(5, dtype=int))
+    assert found.method == "undefined"
+    assert math.isnan(found.low)
+
+
+def test_a_fast_mean_is_the_general_bootstrap() -> None:
+    class Slow(HitRate):
+        pass
+
+    rng = np.random.default_rng(7)
+    values, who = column(rng.random(600)), np.repeat(np.arange(200), 3)
+    fast = interval(MEAN, values, who)
+
+    class General(AUC):
+        def aggregate(self, rows: np.ndarray, users: np.ndarray) -> float:
+            return float(rows[:, 0].mean())
+
+    slow = interval(General(), values, who)
+    assert fast == slow
+    assert FEW == 40

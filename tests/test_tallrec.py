@@ -1,0 +1,231 @@
+"""TALLRec against the published files: prompts byte for byte, splits by git hash, reference scores."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from hashlib import sha1, sha256
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from baselines.simple import simple
+from harness.data import load
+from harness.data.fetch import fetch
+from harness.data.splits import few_shot
+from harness.engines import FunctionEngine
+from harness.errors import BadSetting, NotApplicable, RequestFailed
+from harness.runner import drive, solver
+from harness.testing import TaskContract
+from harness.types import SPLITS, Choose, Key, Prediction, Reply, Request, Scores, Split
+from tasks.prompts import load_texts
+from tasks.tallrec import TALLRec
+
+MOVIE_BLOBS = {
+    "train": "2bbe93bffecd30423606a6d8e78d22c9a6c5f64f",
+    "valid": "d26599315557a9587cd74d83c1c565670361d215",
+    "test": "ee8bb62c56a82d6f176b07d094cc39e8a13878bc",
+}
+"""git hashes of data/movie/*.json in SAI990323/TALLRec at c1db29c."""
+TEXTS = "102c3344"
+"""sha256 over the texts as JSON, first eight digits; the movie blobs above vouch for all but the wrapper."""
+PROMPTS = "e7193103"
+"""sha256 over the 1,000 whole prompts of movie test."""
+BOOKS = Path(os.environ.get("HARNESS_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+BOOKS = BOOKS / "book-crossing"
+
+
+@pytest.fixture(scope="module")
+def movie() -> TALLRec:
+    return TALLRec()
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TALLRec]:
+    if not BOOKS.exists():
+        pytest.skip(f"{BOOKS} is not there; let HARNESS_TEST_DATA name a folder with book-crossing/ in it")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_HOME", str(tmp_path_factory.mktemp("home")))
+        fetch("tallrec-book", BOOKS)
+        made = TALLRec(domain="book")
+        for split in ("valid", "test"):
+            made._data.rows(split)
+        yield made
+
+
+def git_blob(content: bytes) -> str:
+    return sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def auc_of(task: TALLRec, name: str, split: Split) -> float:
+    engine = simple.make(name, task, split)
+    solve = solver(task, engine)
+    labels, scores = [], []
+    known = {instance.id: instance for instance in task.instances(split)}
+    for key, outcome, _ in drive(((i.id, solve(i)) for i in known.values()), engine):
+        assert isinstance(outcome, Prediction)
+        ((item, score),) = outcome.scores.items()
+        labels.append(known[key].relevance[item])
+        scores.append(score)
+    return round(100 * float(roc_auc_score(labels, scores)), 2)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_movie_files_are_the_published_ones(movie: TALLRec, split: Split) -> None:
+    name, content = movie.export(split)
+    assert name == f"{split}.json"
+    assert git_blob(content) == MOVIE_BLOBS[split]
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_book_files_survive_reading_and_writing(book: TALLRec, split: Split) -> None:
+    """Each published record is taken apart into books and put together again, to the same bytes."""
+    _, content = book.export(split)
+    published = {
+        "valid": "6bfc37282e913de25d333479ad3df4285bac1660",
+        "test": "5f06875fd757fc49c5e7334fe5b8969fa59c1634",
+    }
+    assert git_blob(content) == published[split]
+
+
+def test_prompt_texts_are_pinned() -> None:
+    texts = json.dumps(dict(load_texts("tallrec")), sort_keys=True)
+    assert sha256(texts.encode()).hexdigest()[:8] == TEXTS
+
+
+def test_all_movie_prompts_are_pinned(movie: TALLRec) -> None:
+    content = sha256()
+    for instance in movie.instances("test"):
+        content.update(movie.prompt(instance).encode())
+    assert content.hexdigest()[:8] == PROMPTS
+
+
+def test_a_prompt_as_people_read_it(movie: TALLRec) -> None:
+    prompt = movie.prompt(next(iter(movie.instances("test"))))
+    lines = prompt.split("\n")
+    assert lines[0].endswith("appropriately completes the request.  # noqa: E501")
+    assert lines[2:4] == ["### Instruction:", movie.texts["instruction"].format(domain="movie")]
+    assert re.fullmatch(r'Whether the user will like the target movie ".+ \(\d{4}\)"\?', lines[8])
+    assert prompt.endswith("\n\n### Response:\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "expected"),
+    [
+        ("like-rate", "test", 72.60),
+        ("like-rate", "valid", 68.90),
+        ("item-mean", "test", 67.15),
+        ("popularity", "test", 59.68),
+        ("recency", "test", 64.66),
+        ("constant", "test", 50.0),
+        ("oracle", "test", 100.0),
+    ],
+)
+def test_reference_scores_movie(movie: TALLRec, name: str, split: Split, expected: float) -> None:
+    assert auc_of(movie, name, split) == expected
+
+
+@pytest.mark.parametrize(("split", "expected"), [("test", 69.62), ("valid", 68.72)])
+def test_reference_scores_book(book: TALLRec, split: Split, expected: float) -> None:
+    assert auc_of(book, "like-rate", split) == expected
+
+
+def test_books_have_no_times(book: TALLRec) -> None:
+    with pytest.raises(NotApplicable, match="no times"):
+        auc_of(book, "recency", "test")
+
+
+def test_split_facts(movie: TALLRec) -> None:
+    users = [Counter(instance.user for instance in movie.instances(split)) for split in SPLITS]
+    assert [len(found) for found in users] == [80, 14, 16]
+    assert sorted(users[2].values()) == [10, 10, 12, 16, 22, 29, 30, 39, 51, 53, 69, 97, 98, 132, 158, 174]
+    for split, liked in zip(SPLITS, (4457, 658, 528), strict=True):
+        assert sum(sum(instance.relevance.values()) for instance in movie.instances(split)) == liked
+
+
+def test_unlabelled_texts_are_of_users_in_no_split(movie: TALLRec) -> None:
+    texts = list(movie.unlabelled())
+    taken = {instance.user for split in SPLITS for instance in movie.instances(split)}
+    dataset = load("ml-100k")
+    sizes = Counter(dataset.users[user] for user in dataset.user)
+    assert len(texts) == sum(count // 10 for user, count in sizes.items() if user not in taken)
+    assert not any(word in text for text in texts for word in ("Preference", "Yes.", "No."))
+    assert all(text.count('", "') == 9 for text in texts)
+
+
+def softmax(values: np.ndarray) -> np.ndarray:
+    powers: np.ndarray = np.exp(values)
+    powers /= powers.sum()
+    return powers
+
+
+def test_the_read_outs_against_the_authors_double_softmax(movie: TALLRec) -> None:
+    """Their score is a softmax over two probabilities: it must order, and so score, exactly as ours."""
+    rng = np.random.default_rng(0)
+    logits = {instance.id: rng.normal(size=5) for instance in movie.instances("test")}
+
+    def answer(key: Key, request: Request) -> Reply | RequestFailed:
+        assert isinstance(request, Choose)
+        assert request.options == ("Yes", "No")
+        first = np.log(softmax(logits[key.instance]))[:2]
+        return Scores((float(first[0]), float(first[1])))
+
+    instances = list(movie.instances("test"))
+    labels = {i.id: next(iter(i.relevance.values())) for i in instances}
+    ours: dict[str, dict[str, float]] = {"paper": {}, "log_odds": {}, "fact": {}, "mass": {}}
+    for task in (movie, TALLRec(readout="log_odds")):
+        engine = FunctionEngine(answer, Choose)
+        for key, outcome, _ in drive(((i.id, task.solve(i)) for i in instances), engine):
+            assert isinstance(outcome, Prediction)
+            ours[task.readout][key] = next(iter(outcome.scores.values()))
+            ours["fact"][key] = outcome.facts["log_odds"]
+            ours["mass"][key] = outcome.facts["yes_no_mass"]
+    theirs = {key: softmax(softmax(found)[:2])[0] for key, found in logits.items()}
+
+    def auc(scores: dict[str, float]) -> float:
+        return float(roc_auc_score([labels[key] for key in labels], [scores[key] for key in labels]))
+
+    assert auc(ours["paper"]) == auc(theirs)
+    assert auc(ours["log_odds"]) == auc({key: found[0] - found[1] for key, found in logits.items()})
+    assert auc(ours["log_odds"]) != auc(ours["paper"])
+    assert ours["fact"] == pytest.approx(ours["log_odds"])
+    assert ours["mass"] == pytest.approx({key: float(softmax(found)[:2].sum()) for key, found in logits.items()})
+
+
+@given(st.integers(1, 300), st.integers(0, 2**31), st.data())
+def test_few_shot_draws_are_those_of_datasets(rows: int, seed: int, data: st.DataObject) -> None:
+    shots = data.draw(st.integers(1, rows))
+    table = datasets.Dataset.from_dict({"row": list(range(rows))})
+    drawn = table.shuffle(seed=seed, load_from_cache_file=False, keep_in_memory=True).select(range(shots))
+    theirs = drawn.shuffle(seed=seed, load_from_cache_file=False, keep_in_memory=True)["row"]
+    assert few_shot(rows, shots, seed) == list(theirs)
+    assert set(few_shot(rows, max(1, shots // 2), seed)) <= set(few_shot(rows, shots, seed))
+
+
+def test_pools_for_any_k(movie: TALLRec) -> None:
+    rows = list(movie.examples("train"))
+    assert len(movie.pool(1, 0)) == 1
+    assert set(movie.pool(16, 7)) < set(movie.pool(64, 7)) < set(rows)
+    assert movie.pool(16, 7) != movie.pool(16, 8)
+    assert {example.answer for example in rows} == {"Yes.", "No."}
+    with pytest.raises(BadSetting, match="shots=8001 is not between 1 and the 8000 rows"):
+        movie.pool(8001, 0)
+
+
+class TestMovieContract(TaskContract):
+    task = TALLRec()
+    splits = SPLITS
+
+
+def test_the_book_contract(book: TALLRec) -> None:
+    contract = TaskContract()
+    contract.task, contract.splits = book, ("valid", "test")
+    contract.test_the_protocol_holds()
