@@ -78,7 +78,11 @@ def perform(job: Job, say: Callable[[str], None]) -> list[Path]:
     if job.run_dir is not None and len(job.adapters) > 1:
         raise BadModel("--run-dir names one directory, but several adapters make several runs; leave it out")
     with ExitStack() as stack:
-        if job.model.engine in registry.baseline_groups():
+        groups = registry.baseline_groups()
+        if job.model.engine not in ("auto", *registry.engine_names(), *groups):
+            kinds = [*registry.engine_names(), *groups]
+            raise BadModel(registry.unknown("kind of model", job.model.engine, kinds))
+        if job.model.engine in groups:
             contestants: Sequence[Contestant] = [_baseline(job)]
         else:
             contestants = _language_models(job, stack, say)
@@ -201,7 +205,8 @@ def _language_models(job: Job, stack: ExitStack, say: Callable[[str], None]) -> 
             "dtype": checkpoint.dtype,
             "template": _template_identity(template),
         }
-        name = checkpoint.name + (f" + {adapter.name}" if adapter else "")
+        how = ", ".join([kind, checkpoint.dtype, *([] if template == job.task.template else [template])])
+        name = checkpoint.name + (f" + {adapter.name}" if adapter else "") + f" ({how})"
         shown = {"name": name, "architecture": checkpoint.architecture, "tuned": adapter.manifest if adapter else None}
         return Contestant(who, shown, lambda: engine(adapter), _software(kind))
 

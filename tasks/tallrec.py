@@ -67,7 +67,8 @@ class TALLRec(Task):
         yes, no = reply.values
         score = exp(yes) - exp(no) if self.readout == "paper" else yes - no
         (target,) = instance.candidates or ()
-        return Prediction({target.id: score}, {"log_odds": yes - no, "yes_no_mass": exp(yes) + exp(no)})
+        facts = {"log_yes": yes, "log_no": no, "log_odds": yes - no, "yes_no_mass": exp(yes) + exp(no)}
+        return Prediction({target.id: score}, facts)
 
     def prompt(self, instance: Instance) -> str:
         """What the model reads, up to and including the line end after `### Response:`."""

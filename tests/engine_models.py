@@ -48,7 +48,9 @@ def bpe_tokenizer(folder: Path, *, chat: bool = False, end: bool = False, size: 
     return wrapped
 
 
-def llama(folder: Path, *, chat: bool = False, width: int = 128, layers: int = 2, vocabulary: int = 512) -> Path:
+def llama(
+    folder: Path, *, chat: bool = False, width: int = 128, layers: int = 2, vocabulary: int = 512, context: int = 512
+) -> Path:
     """A Llama with random weights large enough that its probabilities differ, and a small BPE."""
     bpe_tokenizer(folder, chat=chat)
     config = transformers.LlamaConfig(
@@ -58,7 +60,7 @@ def llama(folder: Path, *, chat: bool = False, width: int = 128, layers: int = 2
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=512,
+        max_position_embeddings=context,
         initializer_range=0.08,
         bos_token_id=2,
         eos_token_id=1,

@@ -5,15 +5,15 @@ Commands import what they need when they run, so that help and listings answer a
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import click
 
 from harness import __version__
 from harness.cli.data import data
+from harness.cli.export import export
 from harness.cli.leaderboard import leaderboard
-from harness.cli.look import check, models, prompt, show, tasks
+from harness.cli.look import check, compare, models, prompt, show, tasks
 from harness.cli.run import run
 from harness.cli.tune import tune
 from harness.errors import HarnessError, InstanceFailed
@@ -34,19 +34,22 @@ def cli() -> None:
     """
 
 
-for command in (tasks, models, data, prompt, check, tune, run, show, leaderboard):
+for command in (tasks, models, data, prompt, check, tune, run, show, compare, leaderboard):
     cli.add_command(command)
+data.add_command(export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. 0 is success, 2 is misuse or unusable input, 130 an interrupt; a bug keeps its traceback."""
     try:
-        result = cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
+        result = cli.main(None if arguments is None else list(arguments), prog_name="harness", standalone_mode=False)
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except click.ClickException as error:
-        error.show(sys.stderr)
-        return error.exit_code if isinstance(error, click.UsageError) else 2
+        where = getattr(error, "ctx", None)
+        hint = f" (see `{where.command_path} --help`)" if where else ""
+        click.echo(f"harness: {error.format_message().rstrip('.')}{hint}", err=True)
+        return 2
     except (HarnessError, InstanceFailed) as error:
         click.echo(f"harness: {error}", err=True)
         return 2

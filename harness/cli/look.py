@@ -1,4 +1,4 @@
-"""Commands that only look: tasks, models, prompt, check, show."""
+"""Commands that only look: tasks, models, prompt, check, show, compare."""
 
 from __future__ import annotations
 
@@ -125,3 +125,31 @@ def show(paths: tuple[Path, ...], as_json: bool) -> None:
         return
     for path in paths:
         click.echo(run_table(path))
+
+
+@click.command()
+@click.argument("ours", type=click.Path(path_type=Path))
+@click.argument("theirs", type=click.Path(path_type=Path))
+@json_option
+def compare(ours: Path, theirs: Path, as_json: bool) -> None:
+    """Compare two runs of the same instances: paired differences, and the largest gap between single answers."""
+    from dataclasses import asdict
+
+    from harness import registry
+    from harness.comparison import compare as compare_runs
+    from harness.store import read_manifest
+
+    kind = registry.task_kind(read_manifest(ours)["task"])
+    found = compare_runs(ours, theirs, {metric.name: metric for metric in kind.metrics})
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=2))
+        return
+    click.echo(f"{found.instances} instances; ours {ours}, theirs {theirs}")
+    for one in found.differences:
+        low, high, unit, units, method = one.interval
+        click.echo(
+            f"  {one.metric}  {one.ours:.4f} - {one.theirs:.4f} = {one.ours - one.theirs:+.4f}"
+            f"  [{low:+.4f}, {high:+.4f}]  95 %, paired {method} over {units} {unit}s"
+        )
+    for fact, gap in sorted(found.gaps.items()):
+        click.echo(f"  largest gap in {fact}: {gap:.3g}")
