@@ -1,0 +1,82 @@
+"""The benchmark's model: a random-weight Llama of 58 million parameters in bfloat16 with a 32,000-piece tokenizer."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+VOCABULARY = 32_000
+
+
+def llama_58m(folder: Path, *, can_end: bool) -> Path:
+    """Write the model to a folder, if it is not there.
+
+    Random weights do not end a text. With `can_end` the row of the end-of-sequence token in the output layer is made
+    large, so that most generations end at the first steps, as a tuned model's do.
+    """
+    if (folder / "model.safetensors").exists():
+        return folder
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=512,
+        intermediate_size=1408,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        max_position_embeddings=1024,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+        tie_word_embeddings=False,
+    )
+    model = LlamaForCausalLM(config).to(torch.bfloat16)
+    if can_end:
+        _lean_towards_the_end(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    _tokenizer(folder)
+    model.save_pretrained(folder)
+    return folder
+
+
+def parameters(folder: Path) -> int:
+    """How many weights the folder's model has."""
+    from safetensors import safe_open
+
+    with safe_open(folder / "model.safetensors", "pt") as weights:
+        return sum(_product(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+
+
+def _product(shape: list[int]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
+
+
+def _lean_towards_the_end(model: Any) -> None:
+    """Make the final norm's output always have a common part, and the end token's row point along it."""
+    import torch
+
+    with torch.no_grad():
+        hidden = model.config.hidden_size
+        direction = torch.ones(hidden) / hidden**0.5
+        for layer in model.model.layers:
+            layer.mlp.down_proj.weight.mul_(0.1)
+            layer.self_attn.o_proj.weight.mul_(0.1)
+        model.model.embed_tokens.weight.add_((0.05 * direction).to(torch.bfloat16))
+        model.lm_head.weight[2] = (4 * direction).to(torch.bfloat16)
+
+
+def _tokenizer(folder: Path) -> None:
+    """The Llama tokenizer that mistral_common ships."""
+    (folder / "tokenizer.model").write_bytes((files("mistral_common") / "data" / "tokenizer.model.v1").read_bytes())
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "bos_token": "<s>", "eos_token": "</s>",
+                    "unk_token": "<unk>", "pad_token": "<unk>", "legacy": True})
+    )  # fmt: skip
