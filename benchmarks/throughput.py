@@ -28,7 +28,7 @@ from harness.signature import Sample, identify
 from harness.store import SCHEMA, Run
 from tasks.tallrec import TALLRec
 
-REPEATS = 3
+REPEATS = 2
 YES_NO = (5613, 2501)
 """`Yes` and `No` after a line end in the benchmark's tokenizer."""
 

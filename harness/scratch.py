@@ -116,7 +116,6 @@ def _train(
     import torch
     from datasets import Dataset
     from transformers import LlamaForCausalLM, PrinterCallback, Trainer, TrainingArguments, set_seed
-    from transformers.trainer_utils import get_last_checkpoint
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
     set_verbosity_error()
@@ -156,7 +155,7 @@ def _train(
     with progress_bar("training from scratch, steps", -(-len(rows) // recipe.batch) * recipe.epochs) as bar:
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_reporter(bar))
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work / "checkpoints")))
+        trainer.train(resume_from_checkpoint=_last_whole_checkpoint(work / "checkpoints"))
     model.save_pretrained(work / "model")
     tokenizer.save_pretrained(work / "model")
     return [{"step": entry["step"], "loss": entry["loss"]} for entry in trainer.state.log_history if "loss" in entry]
@@ -191,6 +190,19 @@ def _padded(tokenizer: Any) -> Any:
         }
 
     return collate
+
+
+def _last_whole_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end; the Trainer writes its state file last."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True)
+    for checkpoint in found:
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text())
+        except (OSError, ValueError):
+            shutil.rmtree(checkpoint)
+        else:
+            return str(checkpoint)
+    return None
 
 
 def _reporter(bar: Bar) -> Any:

@@ -18,9 +18,9 @@ from harness.engines.text import LoadedModel
 from harness.engines.transformers import TransformersModel, load
 from harness.errors import BadModel, BadSetting, RequestFailed
 from harness.model import Adapter, EngineOptions, Model
+from harness.testing.engines import FILMS, OPTIONS, EngineContract, answers, largest_gap, questions, values
 from harness.types import Choose, Generate, Request, Scores, Text
 from tests import engine_models
-from tests.engine_contract import FILMS, OPTIONS, EngineContract, answers, largest_gap, questions, values
 
 QUICK = EngineOptions(threads=1, batch_tokens=600)
 Loaded = tuple[TransformersModel, list[Adapter], Path]

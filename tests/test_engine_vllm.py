@@ -22,9 +22,9 @@ from harness.engines.text import LoadedModel
 from harness.engines.vllm import load, supports
 from harness.errors import BadModel, RequestFailed
 from harness.model import Adapter, Checkpoint, EngineOptions, Model
+from harness.testing.engines import EngineContract, answers, largest_gap, questions, values
 from harness.types import Choose, Generate, Request, Scores, Text
 from tests import engine_models
-from tests.engine_contract import EngineContract, answers, largest_gap, questions, values
 
 pytestmark = [
     pytest.mark.slow,

@@ -1,10 +1,4 @@
-"""Is a task what it says? Checks that hold for every protocol, for `harness check` and for test suites.
-
-A stranger's package proves its task with
-
-    class TestMine(TaskContract):
-        task = Mine()
-"""
+"""Is a task what it says? Checks that hold for every protocol, for `harness check` and for test suites."""
 
 from __future__ import annotations
 

@@ -1,0 +1,14 @@
+"""Contracts that every task and every engine must keep, for our tests and a stranger's.
+
+class TestMine(TaskContract):
+    task = Mine()
+
+class TestEngine(EngineContract):
+    @pytest.fixture
+    def engine(self): ...
+"""
+
+from harness.testing.engines import EngineContract
+from harness.testing.tasks import Finding, TaskContract, check_task
+
+__all__ = ["EngineContract", "Finding", "TaskContract", "check_task"]
