@@ -24,13 +24,14 @@ $(VENV)/.locked-$(LOCK): requirements/$(LOCK).txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo "the lock files are for CPython 3.11, and $(PYTHON) is another: say make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	@rm -f $(VENV)/.locked-* $(VENV)/.installed-*
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -r requirements/$(LOCK).txt
+	@$(BIN)/python -c 'import torch' 2>/dev/null || { $(BIN)/python -m pip uninstall --quiet --yes torch; \
+		echo "PyTorch does not import: with LOCK=cpu, pip must find the CPU build of torch; see 'The CPU build of PyTorch' in README.md, then run make again"; exit 1; }
 	@touch $@
 
 $(VENV)/.installed-$(LOCK): $(VENV)/.locked-$(LOCK) pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
-	@$(BIN)/python -c 'import torch' 2>/dev/null || \
-		{ echo "PyTorch does not import: with LOCK=cpu, pip must find the CPU build of torch; see 'The CPU build of PyTorch' in README.md"; exit 1; }
 	@touch $@
 
 quickstart: install

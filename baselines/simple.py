@@ -32,7 +32,7 @@ class Simple:
         "constant": "the same score for everything",
         "oracle": "the right answer; must score 1",
         "like-rate": "share of liked items in the history, the same for every candidate; 0.5 without a history",
-        "recency": "whether the last item of the history was liked",
+        "recency": "whether the last item of the history was liked; 0.5 without a history",
         "popularity": "how often the candidate occurs in the training split",
         "item-mean": "share of likes of the candidate in the training split, shrunk towards the overall share",
     }
@@ -43,7 +43,7 @@ class Simple:
             "constant": lambda task, split: lambda key, request, item: 0.0,
             "oracle": _oracle,
             "like-rate": lambda task, split: lambda key, request, item: _like_rate(request.history),
-            "recency": lambda task, split: lambda key, request, item: _recency(request.history),
+            "recency": _recency,
             "popularity": _popularity,
             "item-mean": _item_mean,
         }
@@ -73,10 +73,11 @@ def _like_rate(history: tuple[Event, ...]) -> float:
     return sum(event.liked for event in history) / len(history) if history else 0.5
 
 
-def _recency(history: tuple[Event, ...]) -> float:
-    if not any(event.time for event in history):
+def _recency(task: Task, split: Split) -> Suit:
+    first = next((instance.history for instance in task.instances(split) if instance.history), ())
+    if not any(event.time for event in first):
         raise NotApplicable("simple:recency needs histories in order of time, and this protocol has no times")
-    return float(history[-1].liked)
+    return lambda key, request, item: float(request.history[-1].liked) if request.history else 0.5
 
 
 def _popularity(task: Task, split: Split) -> Suit:

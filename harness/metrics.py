@@ -20,6 +20,7 @@ Rows = NDArray[np.float64]
 """Shape (instances, columns of the metric)."""
 Users = NDArray[np.int64]
 """Shape (instances,): equal numbers are the same user."""
+Mask = NDArray[np.bool_]
 WORST_LOG_LOSS = -float(np.log(np.finfo(np.float64).eps))
 """What an instance without an answer costs; scikit-learn clips probabilities at the same place."""
 
@@ -66,6 +67,10 @@ class Metric(ABC):
     def chance(self, instance: Instance) -> float | None:
         """Expected value under a uniformly random order; None where it is unknown."""
         return None
+
+    def counted(self, rows: Rows, users: Users) -> Mask:
+        """Which rows the score rests on; intervals are made from these alone."""
+        return np.ones(len(rows), dtype=bool)
 
 
 class MeanMetric(Metric):
@@ -241,6 +246,11 @@ class UserAUC(PointMetric):
         defined = own[~np.isnan(own)]
         return float(defined.mean()) if len(defined) else nan
 
+    def counted(self, rows: Rows, users: Users) -> Mask:
+        _, code = np.unique(users, return_inverse=True)
+        liked = np.bincount(code, weights=rows[:, 0] > 0)
+        return ((liked > 0) & (liked < np.bincount(code)))[code]
+
     def chance(self, instance: Instance) -> float:
         return 0.5
 
@@ -273,6 +283,8 @@ class LogLoss(PointMetric):
 @dataclass(frozen=True)
 class MeanOf(MeanMetric):
     """The mean of one of the prediction's facts, over the instances that have it: a diagnosis, not a score."""
+
+    bounds: ClassVar[tuple[float, float]] = (-inf, inf)
 
     fact: str
 

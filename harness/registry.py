@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib.metadata import entry_points
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, get_args
 
 from harness.engines import Engine
 from harness.errors import BadSetting, UnknownName
@@ -82,19 +82,33 @@ def pairs(settings: Sequence[str]) -> dict[str, str]:
 
 
 def build(kind: type[T], given: Mapping[str, str], what: str) -> T:
-    """A dataclass from text values, each checked against its field's type."""
+    """A dataclass from text values, each checked against its field's type and range; `none` is None where allowed."""
     from pydantic import TypeAdapter, ValidationError  # here, because `harness --help` has no need of it
 
     known = {k.name: k for k in knobs(kind)}
     for key in given:
         if key not in known:
             raise BadSetting(unknown(f"setting of {what}", key, sorted(known)))
-    try:
-        return TypeAdapter(kind).validate_strings(dict(given))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else next(iter(given), "")
-        raise BadSetting(f"{what}: {name}={given.get(name, '')!r} {_should(known.get(name), first['msg'])}") from None
+    values: dict[str, Any] = {}
+    for name, text in given.items():
+        field = known[name]
+        if (choice := next((c for c in field.choices if str(c) == text), None)) is not None:
+            values[name] = choice
+            continue
+        if text == "none" and type(None) in get_args(field.type):
+            values[name] = None
+            continue
+        try:
+            values[name] = TypeAdapter(field.type).validate_strings(text)
+            _check_range(field, values[name])
+        except ValidationError as error:
+            should = error.errors(include_url=False)[0]["msg"].removeprefix("Input ")
+            if field.choices:
+                should = f"should be one of {', '.join(map(str, field.choices))}"
+            raise BadSetting(f"{what}: {name}={text!r} {should}") from None
+        except ValueError as error:
+            raise BadSetting(f"{what}: {name}={text!r} {error}") from None
+    return kind(**values)
 
 
 def unknown(what: str, name: str, known: Sequence[str]) -> str:
@@ -104,10 +118,11 @@ def unknown(what: str, name: str, known: Sequence[str]) -> str:
     return f"no {what} {name!r}; {hint}"
 
 
-def _should(knob: Knob | None, message: str) -> str:
-    if knob is not None and knob.choices:
-        return f"should be one of {', '.join(map(str, knob.choices))}"
-    return message.removeprefix("Input ")
+def _check_range(field: Knob, value: Any) -> None:
+    if field.low is not None and value < field.low:
+        raise ValueError(f"should be at least {field.low}")
+    if field.high is not None and value > field.high:
+        raise ValueError(f"should be at most {field.high}")
 
 
 def _load(group: str, what: str, name: str) -> Any:

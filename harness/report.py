@@ -21,7 +21,7 @@ def run_table(path: Path) -> str:
     width = max(len(name) for name in scores["metrics"])
     for name, found in scores["metrics"].items():
         lines.append(f"  {name:<{width}}  {_said(found)}")
-    unit = next((found for found in scores["metrics"].values() if found), None)
+    unit = scores["metrics"][scores["headline"]]
     if unit is not None:
         lines.append(f"  intervals: 95 %, {interval_note(unit)}")
     failures = ", ".join(f"{count} {kind}" for kind, count in scores["failures"].items()) or "none"

@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any, Generic, Protocol
 
 from harness.engines import Asked, Engine
-from harness.errors import InstanceFailed, NotApplicable, NothingAnswered, RequestFailed
+from harness.errors import BadData, InstanceFailed, NotApplicable, NothingAnswered, RequestFailed
 from harness.metrics import Answer, Metric
 from harness.signature import Sample
 from harness.store import Record, Run
@@ -137,13 +137,18 @@ def evaluate(
 ) -> None:
     """Ask what has not been asked yet; every answer is on record when it is given.
 
-    Raises NothingAnswered, and records nothing, if the first `PATIENCE` instances or all there are fail.
+    Raises NothingAnswered, and records nothing, if the first `PATIENCE` instances or all there are fail, and BadData
+    if there are none, or two with one id.
     """
     solve = solver(task, engine)
     asked: dict[str, Instance] = {}
+    seen: set[str] = set()
 
     def owed() -> Iterator[tuple[str, Program[Prediction]]]:
         for instance in questions(task, split, sample):
+            if instance.id in seen:
+                raise BadData(f"task {task.name!r} has two {split} instances with the id {instance.id!r}")
+            seen.add(instance.id)
             if instance.id not in run.done:
                 asked[instance.id] = instance
                 yield instance.id, solve(instance)
@@ -166,6 +171,8 @@ def evaluate(
     if failures:
         first = failures[0]
         raise NothingAnswered(f"none of the first {len(failures)} instances could be answered: {first.reason}")
+    if not seen:
+        raise BadData(f"task {task.name!r} has no {split} instances")
 
 
 def solver(task: Task, engine: Engine) -> Callable[[Instance], Program[Prediction]]:

@@ -42,6 +42,8 @@ class Tally:
     """What is gathered in one pass over the records; memory grows by a few numbers an instance."""
 
     columns: dict[str, Columns] = field(default_factory=dict)
+    applies: set[str] = field(default_factory=set)
+    """Metrics that some answered instance has a row for; failures alone have rows for all."""
     codes: dict[str, int] = field(default_factory=dict)
     failures: Counter[str] = field(default_factory=Counter)
     instances: int = 0
@@ -53,6 +55,8 @@ class Tally:
         for name, row in record.rows.items():
             if row is not None:
                 self.columns.setdefault(name, Columns()).add(row, user)
+                if record.failure is None:
+                    self.applies.add(name)
         if record.failure is not None:
             self.failures[record.failure] += 1
         self.instances += 1
@@ -96,7 +100,10 @@ def score(path: Path, metrics: Sequence[Metric], chance: Mapping[str, float]) ->
         "failure_rate": tally.failures.total() / tally.instances if tally.instances else None,
         "tie_rate": ties,
         "tokens": {"prompt": tally.tokens[0], "generated": tally.tokens[1]},
-        "metrics": {m.name: _one(m, tally.columns.get(m.name), chance.get(m.name)) for m in metrics},
+        "metrics": {
+            m.name: _one(m, tally.columns[m.name], chance.get(m.name)) if m.name in tally.applies else None
+            for m in metrics
+        },
     }
 
 
@@ -114,9 +121,7 @@ def not_applicable(metrics: Sequence[Metric], reason: str) -> dict[str, Any]:
     }
 
 
-def _one(metric: Metric, columns: Columns | None, chance: float | None) -> dict[str, Any] | None:
-    if columns is None:
-        return None
+def _one(metric: Metric, columns: Columns, chance: float | None) -> dict[str, Any]:
     rows, users = columns.table()
     value = metric.aggregate(rows, users)
     spread = interval(metric, rows, users)

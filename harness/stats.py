@@ -3,12 +3,14 @@
 The unit of resampling is the user wherever a user has several instances, because one user's answers are not
 independent. With fewer than `FEW` units the bootstrap is too narrow, so a small-sample method takes its place:
 the delete-one-unit jackknife with Student's t on (units - 1) degrees of freedom (Cameron and Miller 2015, who put
-the line near 40).
+the line near 40). Hits and misses of independent instances get the Wilson interval.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import sqrt
+from statistics import NormalDist
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -31,7 +33,7 @@ class Interval(NamedTuple):
     unit: Literal["user", "instance"]
     units: int
     """How many independent units there are."""
-    method: Literal["bootstrap", "jackknife-t", "undefined"]
+    method: Literal["bootstrap", "jackknife-t", "wilson", "undefined"]
 
     @property
     def few(self) -> bool:
@@ -41,8 +43,10 @@ class Interval(NamedTuple):
 
 def interval(metric: Metric, rows: Rows, users: Users, seed: int = 0) -> Interval:
     """95 % interval of a score. `rows`: (n, columns); `users`: (n,), equal numbers are the same user."""
+    counted = metric.counted(rows, users)
+    rows, users = rows[counted], users[counted]
     if isinstance(metric, MeanMetric):
-        made = _resample_mean(rows[:, 0], users, seed)
+        made = _mean_interval(rows[:, 0], users, seed)
     else:
         made = _resample(lambda picks, who: metric.aggregate(rows[picks], who), users, seed)
     return _within(made, *metric.bounds)
@@ -58,6 +62,8 @@ def difference(metric: Metric, ours: Rows, theirs: Rows, users: Users, seed: int
     def gap(picks: Picks, who: Users) -> float:
         return metric.aggregate(ours[picks], who) - metric.aggregate(theirs[picks], who)
 
+    counted = metric.counted(ours, users) & metric.counted(theirs, users)
+    ours, theirs, users = ours[counted], theirs[counted], users[counted]
     if isinstance(metric, MeanMetric):
         return _resample_mean(ours[:, 0] - theirs[:, 0], users, seed)
     return _resample(gap, users, seed)
@@ -82,6 +88,18 @@ def _resample(statistic: Statistic, users: Users, seed: int) -> Interval:
         who = np.repeat(np.arange(len(chosen)), [len(members[i]) for i in chosen]) if unit == "user" else chosen
         values[draw] = statistic(picks, who)
     return _percentiles(values, unit, len(members))
+
+
+def _mean_interval(values: NDArray[np.float64], users: Users, seed: int) -> Interval:
+    """Hits and misses of independent instances have an exact theory; resampling gives [0, 0] where none hit."""
+    count = len(values)
+    if count < 2 or len(np.unique(users)) < count or not np.isin(values, (0.0, 1.0)).all():
+        return _resample_mean(values, users, seed)
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    share = float(values.mean())
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return Interval(middle - half, middle + half, "instance", count, "wilson")
 
 
 def _resample_mean(values: NDArray[np.float64], users: Users, seed: int) -> Interval:

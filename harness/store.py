@@ -72,7 +72,7 @@ class Run:
         self.done: set[str] = set()
         self._lock = FileLock(path / ".lock")
         self._lines: FileIO | None = None
-        self._claimed = False
+        self._created = False
 
     @classmethod
     def open(cls, path: Path, manifest: Mapping[str, Any]) -> Run:
@@ -86,7 +86,6 @@ class Run:
                 raise StaleRun(f"{path} is being written by another process; wait for it, or end it") from None
             try:
                 run._claim()
-                run._claimed = True
                 run._recover()
             except BaseException:
                 run.close()
@@ -105,8 +104,12 @@ class Run:
         self.done.add(record.id)
 
     def note_session(self, session: Mapping[str, Any]) -> None:
-        with plain_disk_errors(self.path), (self.path / "sessions.jsonl").open("a") as lines:
-            lines.write(json.dumps(session, sort_keys=True) + "\n")
+        with plain_disk_errors(self.path):
+            sessions = self.path / "sessions.jsonl"
+            if sessions.exists():
+                _cut_torn_tail(sessions)
+            with sessions.open("a") as lines:
+                lines.write(json.dumps(session) + "\n")
 
     def finish(self, scores: Mapping[str, Any]) -> None:
         """Declare the run complete."""
@@ -123,14 +126,18 @@ class Run:
                     self._lines.close()
         finally:
             self._lines = None
-            if self._claimed and not self.done and not (self.path / "scores.json").exists():
-                for name in ("run.json", "sessions.jsonl", "records.jsonl"):
-                    (self.path / name).unlink(missing_ok=True)
+            if self._created:
+                self._tidy()
             self._lock.release()
-        if self._claimed and not (self.path / "run.json").exists():
-            (self.path / ".lock").unlink(missing_ok=True)
-            if not any(self.path.iterdir()):
-                self.path.rmdir()
+
+    def _tidy(self) -> None:
+        """Remove what this process made, if nothing came of it; the lock is still held."""
+        if any((self.path / name).exists() for name in ("records.jsonl", "scores.json")):
+            return
+        for name in ("run.json", "sessions.jsonl", ".lock"):
+            (self.path / name).unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def __enter__(self) -> Run:
         return self
@@ -142,6 +149,7 @@ class Run:
         card = self.path / "run.json"
         if not card.exists():
             write_json(card, self.manifest)
+            self._created = True
             return
         found = read_manifest(self.path)
         if found["identity"] != self.manifest["identity"]:
@@ -175,6 +183,14 @@ def records(path: Path) -> Iterator[Record]:
                 ) from None
 
 
+def read_sessions(path: Path) -> list[dict[str, Any]]:
+    """What each process that worked on a run noted when it ended; a killed one noted nothing."""
+    sessions = path / "sessions.jsonl"
+    if not sessions.exists():
+        return []
+    return [json.loads(line) for line in sessions.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a run directory; StaleRun if there is none that can be read."""
     try:
@@ -201,7 +217,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("w") as out:
-        json.dump(content, out, indent=2, sort_keys=True, allow_nan=False)
+        json.dump(content, out, indent=2, allow_nan=False)
         out.write("\n")
         out.flush()
         os.fsync(out.fileno())

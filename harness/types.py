@@ -66,8 +66,8 @@ class Prediction:
 
     @classmethod
     def ranked(cls, items: Sequence[ItemId]) -> Prediction:
-        """The answer of a model that lists items, best first, without scoring them."""
-        return cls({item: -float(place) for place, item in enumerate(items)})
+        """The answer of a model that lists items, best first, without scoring them; a repeated one counts once."""
+        return cls({item: -float(place) for place, item in enumerate(dict.fromkeys(items))})
 
     def ranking(self, salt: str) -> tuple[ItemId, ...]:
         """Best first. Ties fall by hash, so neither candidate order nor luck can win them."""

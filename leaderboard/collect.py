@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 from harness.errors import StaleRun
 from harness.report import sample_badge
-from harness.store import read_manifest, read_scores
+from harness.store import read_manifest, read_scores, read_sessions
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,9 @@ class Entry:
     manifest: Mapping[str, Any]
     scores: Mapping[str, Any] | None
     seconds: float
-    """Of the processes that ended by themselves; a killed one leaves no time behind."""
+    """Of answering, in the processes that ended by themselves; a killed one leaves no time behind."""
+    cached: bool
+    """Whether some answers came from the cache, so that the time says little."""
 
     @property
     def model(self) -> str:
@@ -54,6 +55,8 @@ class Standing:
     """Everybody who answered the same questions in the same protocol, best first."""
 
     title: str
+    key: str
+    """Digits that no other standing has, for file names."""
     headline: str
     metrics: Sequence[str]
     entries: Sequence[Entry]
@@ -62,9 +65,8 @@ class Standing:
     @property
     def chance(self) -> Mapping[str, float]:
         """What a random order scores, by metric."""
-        complete = next((entry.scores for entry in self.entries if entry.scores), None)
-        found = (complete or {"metrics": {}})["metrics"]
-        return {name: one["chance"] for name, one in found.items() if one and one["chance"] is not None}
+        measured = ((name, entry.metric(name)) for entry in self.entries for name in self.metrics)
+        return {name: found["chance"] for name, found in measured if found and found["chance"] is not None}
 
 
 def collect(runs: Path, task: str | None = None) -> list[Standing]:
@@ -77,7 +79,10 @@ def collect(runs: Path, task: str | None = None) -> list[Standing]:
             continue
         if task is not None and manifest["task"] != task:
             continue
-        entry = Entry(card.parent, manifest, read_scores(card.parent), _seconds(card.parent))
+        sessions = read_sessions(card.parent)
+        seconds = float(sum(session["seconds"] for session in sessions))
+        cached = any(session.get("cached") for session in sessions)
+        entry = Entry(card.parent, manifest, read_scores(card.parent), seconds, cached)
         identity = manifest["identity"]
         groups.setdefault((identity["instances"], identity["protocol"]), []).append(entry)
     standings = [_standing(entries) for entries in groups.values()]
@@ -96,6 +101,7 @@ def _standing(entries: Sequence[Entry]) -> Standing:
 
     return Standing(
         title=f"{manifest['described']}, {manifest['split']}{sample_badge(manifest)}, version {manifest['version']}",
+        key=f"{manifest['identity']['instances'][:4]}{manifest['identity']['protocol'][:4]}",
         headline=headline,
         metrics=manifest["metrics"],
         entries=sorted(entries, key=place),
@@ -115,10 +121,3 @@ def _reported(manifest: Mapping[str, Any]) -> list[Reported]:
                 fields = ("metric", "source", "note", "own", "columns", "rows")
                 found.append(Reported(*(table[name] for name in fields)))
     return found
-
-
-def _seconds(path: Path) -> float:
-    sessions = path / "sessions.jsonl"
-    if not sessions.exists():
-        return 0.0
-    return float(sum(json.loads(line)["seconds"] for line in sessions.read_text().splitlines() if line.endswith("}")))

@@ -67,7 +67,7 @@ def _row(entry: Entry, metrics: Sequence[str], places: Any) -> list[str]:
     tokens = entry.scores["tokens"]
     spent = f"{tokens['prompt']:,} / {tokens['generated']:,}" if tokens["prompt"] else ""
     failed = f"{entry.scores['failure_rate']:.1%}"
-    return [str(next(places)), entry.model, *cells, str(entry.scores["instances"]), failed, spent, _time(entry.seconds)]
+    return [str(next(places)), entry.model, *cells, str(entry.scores["instances"]), failed, spent, _time(entry)]
 
 
 def _reported(reported: Reported) -> list[str]:
@@ -107,6 +107,8 @@ def _value(entry: Entry, metric: str) -> float | None:
 def _cell(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return "n/a"
+    if found["value"] is None:
+        return "undefined"
     if found["low"] is None:
         return _number(found["value"])
     return f"{_number(found['value'])} [{_number(found['low'])}, {_number(found['high'])}]"
@@ -116,5 +118,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _time(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+def _time(entry: Entry) -> str:
+    if entry.cached:
+        return "(cached)"
+    return f"{entry.seconds:.1f} s" if entry.seconds < 120 else f"{entry.seconds / 60:.1f} min"

@@ -96,6 +96,17 @@ def test_a_spoilt_entry_is_asked_again(cache: ResponseCache, tmp_path: Path) -> 
     assert len(model.asked) == 2
 
 
+@pytest.mark.parametrize("body", ["cast(x'ff00fe' as text)", "x'00'", "'{}'"])
+def test_whatever_stands_in_a_spoilt_entry_is_asked_again(cache: ResponseCache, tmp_path: Path, body: str) -> None:
+    model = Model()
+    ask(cache, model, [ASKED])
+    with sqlite3.connect(tmp_path / "deep" / "responses.sqlite") as raw:
+        raw.execute(f"update answers set body = {body}")
+    raw.close()
+    assert ask(cache, model, [ASKED]) == [Scores((-0.5, -1.0 / 3), Usage(9, 0))]
+    assert len(model.asked) == 2
+
+
 @given(st.text(), st.floats(allow_nan=False, max_value=0), st.integers(0, 10**6))
 def test_answers_survive_to_the_bit(tmp_path_factory: pytest.TempPathFactory, text: str, score: float, n: int) -> None:
     cache = ResponseCache(tmp_path_factory.mktemp("c") / "r.sqlite")

@@ -60,6 +60,9 @@ def works(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
         ([*RUN, "--model", "./nothing"], "no model folder ./nothing"),
         ([*RUN, "--model", "hf:org/nothing"], "org/nothing is not in the local cache and the hub cannot be reached"),
         ([*RUN, "--model", "hf:"], "names nothing"),
+        ([*RUN, "--model", "simple:random", "--dtype", "float16"], "--dtype does not go with simple:random"),
+        ([*RUN, "--model", "simple:random", "--sample", "1000"], "there are 1000 test instances; leave it out for all"),
+        ([*RUN, "--model", "hf:x", "--threads", "0"], "Invalid value for '--threads': 0 is not in the range x>=1"),
         ([*RUN, "--model", "simple:popularity", "--set", "domain=book"], "harness data fetch tallrec-book"),
         (["show", "."], ". is not a run directory: it has no run.json"),
         (["leaderboard", "--runs", "none"], "no runs below none"),
@@ -95,6 +98,7 @@ def test_adapters_that_do_not_belong(capsys: pytest.CaptureFixture[str], model: 
     assert "no adapter folder" in fails(capsys, *RUN, "--model", f"hf:{model}", "--adapter", tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_prompts_longer_than_the_context(capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path) -> None:
     """Where none fits it is an error and leaves nothing behind; where some fit, the others are counted."""
     said = fails(capsys, *RUN, "--model", f"hf:{model}", "--max-model-len", "50")
@@ -103,6 +107,9 @@ def test_prompts_longer_than_the_context(capsys: pytest.CaptureFixture[str], mod
     assert not (tmp_path / "runs" / "tallrec").exists() or not any((tmp_path / "runs" / "tallrec").iterdir())
     out = works(capsys, *RUN, "--model", f"hf:{model}", "--sample", "60", "--max-model-len", "580", "--json")
     (found,) = json.loads(out)
+    (whole,) = json.loads(works(capsys, *RUN, "--model", f"hf:{model}", "--sample", "60", "--json"))
+    assert whole["scores"]["failures"] == {}
+    assert whole["run"] != found["run"]
     assert 0 < found["scores"]["failures"]["RequestFailed"] < 60
     assert found["scores"]["instances"] == 60
 
@@ -133,6 +140,7 @@ def test_a_truncated_data_file(
     assert "harness data fetch ml-100k" in said
 
 
+@pytest.mark.slow
 def test_a_full_disk(tmp_path: Path) -> None:
     """A real limit: the process may not write a file of more than 100 kB."""
     code = (
@@ -154,6 +162,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert "1000 instances, failures: none" in again.stdout
 
 
+@pytest.mark.slow
 def test_export_writes_the_published_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = works(capsys, "data", "export", "--task", "tallrec", "--set", "domain=movie", "--out", tmp_path / "x")
     for split, blob in (("train", "2bbe93b"), ("valid", "d265993"), ("test", "ee8bb62")):
@@ -199,6 +208,7 @@ def test_ids_as_the_model_gets_them(capsys: pytest.CaptureFixture[str], model: P
     assert all(isinstance(token, int) for token in ids)
 
 
+@pytest.mark.slow
 def test_it_works_without_a_network_and_from_any_folder(tmp_path: Path) -> None:
     """In a namespace of its own, without even loopback, if the machine allows one."""
     words = [sys.executable, "-m", "harness.cli", *RUN, "--model", "simple:like-rate", "--sample", "50"]

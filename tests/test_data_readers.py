@@ -278,6 +278,7 @@ def test_names() -> None:
         load("ml-10k")
 
 
+@pytest.mark.slow
 def test_a_million_ratings_are_read_in_seconds_and_held_in_twenty_megabytes(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     rows = np.column_stack(

@@ -43,6 +43,7 @@ def harness(package: Path, cwd: Path, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_stranger_s_task_is_checked_and_run_like_our_own(package: Path, tmp_path: Path) -> None:
     checked = harness(package, tmp_path, "check", "--task", "next-film")
     assert "oracle scores NDCG@10 1.0000" in checked

@@ -16,7 +16,7 @@ from harness.engines import Engine
 from harness.engines.adapters import prove_adapter
 from harness.engines.text import LoadedModel
 from harness.engines.transformers import TransformersModel, load
-from harness.errors import BadModel, BadSetting, RequestFailed
+from harness.errors import BadModel, BadSetting, HarnessError, RequestFailed
 from harness.model import Adapter, EngineOptions, Model
 from harness.testing.engines import FILMS, OPTIONS, EngineContract, answers, largest_gap, questions, values
 from harness.types import Choose, Generate, Request, Scores, Text
@@ -201,6 +201,7 @@ def roomy(llama: Loaded) -> Iterator[TransformersModel]:
     loaded.budget = before
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_halved(roomy: TransformersModel) -> None:
     requests: list[Request] = [Choose(f"Seen: {film}.\n", OPTIONS) for film in FILMS * 4]
     expected = values(roomy.engine(), requests)
@@ -214,6 +215,7 @@ def test_a_batch_that_does_not_fit_is_halved(roomy: TransformersModel) -> None:
     assert max(again.sizes) <= 8, "the next batches should be small from the start"
 
 
+@pytest.mark.slow
 def test_generation_is_halved_too(roomy: TransformersModel) -> None:
     requests: list[Request] = [Generate(f"Seen: {film}.\n", 3) for film in FILMS]
     expected = answers(roomy.engine(), requests)
@@ -221,10 +223,11 @@ def test_generation_is_halved_too(roomy: TransformersModel) -> None:
         assert answers(roomy.engine(), requests) == expected
 
 
-def test_what_does_not_fit_alone_fails_alone(roomy: TransformersModel) -> None:
-    with Hungry(roomy.model, 0):
-        replies = answers(roomy.engine(), questions(3))
-    assert all(isinstance(reply, RequestFailed) and "out of memory" in str(reply) for reply in replies)
+def test_what_does_not_fit_alone_stops_the_run_and_is_nobody_s_failure(roomy: TransformersModel) -> None:
+    engine = roomy.engine()
+    with Hungry(roomy.model, 0), pytest.raises(HarnessError, match="out of memory on a single request"):
+        answers(engine, questions(3))
+    engine.close()
     assert isinstance(answers(roomy.engine(), questions(3))[0], Scores)
 
 

@@ -40,7 +40,7 @@ def make_run(
     path = runs / task.name / identity.run
     with Run.open(path, manifest) as run:
         evaluate(task, engine, run, sample=sample)
-        run.note_session({"seconds": 2.5})
+        run.note_session({"seconds": 2.5, "cached": 0})
         if finish:
             run.finish(score(path, task.metrics, chance_levels(task.metrics, task.instances())))
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 
@@ -18,6 +19,8 @@ class Options:
     count: int = knob(3, "a number", instances=True)
     share: float | None = knob(None, "perhaps a number")
     loud: bool = knob(False, "a switch")
+    shots: Literal[16, 64] = knob(16, "one of two numbers")
+    threads: int = knob(2, "a number with a range", low=1, high=64)
 
 
 def test_built_in_names_come_from_entry_points() -> None:
@@ -29,6 +32,7 @@ def test_built_in_names_come_from_entry_points() -> None:
 def test_settings_are_typed() -> None:
     made = registry.build(Options, {"name": "123", "count": "7", "share": "0.5", "loud": "true"}, "x")
     assert made == Options("123", 7, 0.5, True)
+    assert registry.build(Options, {"shots": "64", "share": "none"}, "x") == Options(shots=64)
     assert registry.task("tallrec", ["domain=book"]) == TALLRec(domain="book")
 
 
@@ -48,9 +52,19 @@ def test_a_bad_setting_is_one_helpful_line(given: list[str], said: str) -> None:
     assert str(caught.value) == said
 
 
-def test_a_wrong_type_names_the_value() -> None:
-    with pytest.raises(BadSetting, match="x: count='many' should be a valid integer"):
-        registry.build(Options, {"count": "many"}, "x")
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"count": "many"}, "x: count='many' should be a valid integer"),
+        ({"threads": "0"}, "x: threads='0' should be at least 1"),
+        ({"threads": "65"}, "x: threads='65' should be at most 64"),
+        ({"shots": "17"}, "x: shots='17' should be one of 16, 64"),
+        ({"count": "none"}, "x: count='none' should be a valid integer"),
+    ],
+)
+def test_a_wrong_value_is_named(given: dict[str, str], said: str) -> None:
+    with pytest.raises(BadSetting, match=said):
+        registry.build(Options, given, "x")
 
 
 def test_an_unknown_task_suggests_the_right_one() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from harness.engines import Answered, Asked, FunctionEngine
 from harness.engines.wrappers import Counted, Retried
-from harness.errors import InstanceFailed, NotApplicable, NothingAnswered, RequestFailed
+from harness.errors import BadData, InstanceFailed, NotApplicable, NothingAnswered, RequestFailed
 from harness.runner import PATIENCE, drive, evaluate, make_record, questions
 from harness.signature import Sample, describe, identify
 from harness.store import SCHEMA, Run, records
@@ -31,6 +31,7 @@ from harness.types import (
     Reply,
     Request,
     Scores,
+    Split,
     Text,
     Usage,
     ask,
@@ -235,6 +236,33 @@ def test_conventional_models_answer_the_same_instances(tmp_path: Path) -> None:
         evaluate(Shelf(), FunctionEngine(oracle, Rank), run)
     assert all(record.rows["NDCG@10"] == (1.0,) and list(record.ranks.values()) == [1] for record in records(run.path))
     assert all(record.tied for record in records(run.path))
+
+
+@dataclass(frozen=True)
+class Twice(Coins):
+    """The same hundred ids again and again, further apart than any engine's capacity."""
+
+    def instances(self, split: Split = "test") -> Iterator[Instance]:
+        for number, instance in enumerate(super().instances(split)):
+            yield replace(instance, id=f"{number % 100}")
+
+
+def test_a_task_that_repeats_an_id_or_has_no_instances_is_an_error(tmp_path: Path) -> None:
+    with (
+        pytest.raises(BadData, match="task 'coins' has two test instances with the id '0'"),
+        run_at(tmp_path / "a", Twice()) as run,
+    ):
+        evaluate(Twice(), text_engine(capacity=10), run)
+    with (
+        pytest.raises(BadData, match="task 'coins' has no test instances"),
+        run_at(tmp_path / "b", Coins(count=0)) as run,
+    ):
+        evaluate(Coins(count=0), text_engine(), run)
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_repeated_item_keeps_its_first_place() -> None:
+    assert Prediction.ranked(["a", "b", "a"]).ranking("salt") == ("a", "b")
 
 
 def test_an_engine_that_fits_no_question_does_not_apply(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def column(values: np.ndarray) -> np.ndarray:
 
 def test_few_users_get_the_jackknife_by_hand() -> None:
     """Of a mean with one value per unit it is the textbook t interval."""
-    values = np.array([0.0, 1.0, 1.0, 0.0, 1.0])
+    values = np.array([0.0, 0.9, 0.9, 0.3, 0.9])
     found = interval(MEAN, column(values), np.arange(5))
     half = t.ppf(0.975, 4) * values.std(ddof=1) / math.sqrt(5)
     assert found.method == "jackknife-t"
@@ -31,9 +31,9 @@ def test_few_users_get_the_jackknife_by_hand() -> None:
 
 
 def test_many_units_get_the_bootstrap_close_to_the_normal_interval() -> None:
-    values = np.random.default_rng(1).random(4000) < 0.3
+    values = np.random.default_rng(1).random(4000)
     found = interval(MEAN, column(values), np.arange(4000))
-    half = 1.96 * math.sqrt(values.mean() * (1 - values.mean()) / 4000)
+    half = 1.96 * values.std() / math.sqrt(4000)
     assert found.method == "bootstrap"
     assert not found.few
     assert found.low == pytest.approx(values.mean() - half, abs=0.002)
@@ -42,7 +42,7 @@ def test_many_units_get_the_bootstrap_close_to_the_normal_interval() -> None:
 
 def test_answers_of_one_user_count_as_one_unit() -> None:
     """Ten copies of each answer say nothing new: the interval is as wide as without the copies."""
-    values = np.random.default_rng(2).random(200) < 0.5
+    values = np.random.default_rng(2).random(200)
     once = interval(MEAN, column(values), np.arange(200))
     copied = interval(MEAN, column(np.repeat(values, 10)), np.repeat(np.arange(200), 10))
     assert (copied.unit, copied.units) == ("user", 200)
@@ -96,6 +96,28 @@ def test_paired_difference_is_narrower_than_two_intervals() -> None:
     assert found.low < gap < found.high
 
 
+def test_hits_and_misses_of_independent_instances_get_the_wilson_interval() -> None:
+    found = interval(MEAN, column(np.zeros(50)), np.arange(50))
+    assert found.method == "wilson"
+    assert found.low == 0.0
+    assert found.high == pytest.approx(1.959964**2 / (50 + 1.959964**2), rel=1e-4)
+    hits = np.array([1] * 20 + [0] * 80)
+    found = interval(MEAN, column(hits), np.arange(100))
+    assert list(found[:2]) == pytest.approx([0.1334, 0.2888], abs=1e-4)
+
+
+def test_users_whose_auc_is_undefined_are_no_units() -> None:
+    """Three users have both labels and forty have one: the interval rests on three, and says so."""
+    rng = np.random.default_rng(8)
+    users = np.repeat(np.arange(43), 10)
+    label = np.where(users < 3, rng.random(430) < 0.5, users % 2 == 0)
+    rows = np.column_stack([label, rng.random(430), np.ones(430)]).astype(float)
+    found = interval(UserAUC(), rows, users)
+    assert (found.units, found.method) == (3, "jackknife-t")
+    alone = interval(UserAUC(), rows[users < 3], users[users < 3])
+    assert found == alone
+
+
 def test_one_user_says_nothing_about_others() -> None:
     found = interval(MEAN, column(np.ones(5)), np.zeros(5, dtype=int))
     assert found.method == "undefined"
@@ -103,9 +125,6 @@ def test_one_user_says_nothing_about_others() -> None:
 
 
 def test_a_fast_mean_is_the_general_bootstrap() -> None:
-    class Slow(HitRate):
-        pass
-
     rng = np.random.default_rng(7)
     values, who = column(rng.random(600)), np.repeat(np.arange(200), 3)
     fast = interval(MEAN, values, who)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import BadData, HarnessError, StaleRun
-from harness.store import SCHEMA, Record, Run, read_manifest, read_scores, records
+from harness.store import SCHEMA, Record, Run, read_manifest, read_scores, read_sessions, records
 
 
 def manifest(run: str = "aaa", **more: Any) -> Mapping[str, Any]:
@@ -75,6 +75,29 @@ def test_a_spoilt_line_in_the_middle_is_an_error_that_names_it(tmp_path: Path) -
     lines.write_text(lines.read_text().replace('"id 1"', '"id 1'))
     with pytest.raises(BadData, match=r"records.jsonl, line 2"), Run.open(tmp_path / "r", manifest()):
         pass
+
+
+@pytest.mark.parametrize("line", [1, 2])
+def test_a_run_that_cannot_be_resumed_is_left_as_it_is(tmp_path: Path, line: int) -> None:
+    with Run.open(tmp_path / "r", manifest()) as run:
+        for n in (1, 2):
+            run.append(record(f"id {n}"))
+    lines = tmp_path / "r" / "records.jsonl"
+    spoilt = lines.read_text().replace(f'"id {line}"', f'"id {line}')
+    lines.write_text(spoilt)
+    with pytest.raises(BadData):
+        Run.open(tmp_path / "r", manifest())
+    assert lines.read_text() == spoilt
+    assert (tmp_path / "r" / "run.json").exists()
+
+
+def test_a_torn_session_note_harms_nobody(tmp_path: Path) -> None:
+    with Run.open(tmp_path / "r", manifest()) as run:
+        run.append(record("a"))
+        (tmp_path / "r" / "sessions.jsonl").write_text('{"seconds": 1}\n{"answered": 3, "machine": {"x": 1}')
+        assert read_sessions(tmp_path / "r") == [{"seconds": 1}]
+        run.note_session({"seconds": 2})
+    assert read_sessions(tmp_path / "r") == [{"seconds": 1}, {"seconds": 2}]
 
 
 def test_another_experiment_cannot_go_on_with_a_run(tmp_path: Path) -> None:

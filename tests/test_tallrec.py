@@ -210,6 +210,7 @@ def test_few_shot_draws_are_those_of_datasets(rows: int, seed: int, data: st.Dat
     assert set(few_shot(rows, max(1, shots // 2), seed)) <= set(few_shot(rows, shots, seed))
 
 
+@pytest.mark.slow
 def test_pools_for_any_k(movie: TALLRec) -> None:
     rows = list(movie.examples("train"))
     assert len(movie.pool(1, 0)) == 1
@@ -222,9 +223,10 @@ def test_pools_for_any_k(movie: TALLRec) -> None:
 
 class TestMovieContract(TaskContract):
     task = TALLRec()
-    splits = SPLITS
+    splits = ("valid", "test")
 
 
+@pytest.mark.slow
 def test_the_book_contract(book: TALLRec) -> None:
     contract = TaskContract()
     contract.task, contract.splits = book, ("valid", "test")

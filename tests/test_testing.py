@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 
+from harness.errors import InstanceFailed
+from harness.metrics import MAP, Accuracy, LogLoss, Metric, Precision, Recall
 from harness.task import Task
 from harness.testing import TaskContract, check_task
 from harness.types import Event, Instance, Prediction, Program, Split
@@ -48,6 +51,8 @@ class Broken(Shelf):
     def solve(self, instance: Instance) -> Program[Prediction]:
         if self.fault == "solve":
             raise KeyError("a bug in a prompt")
+        if self.fault == "refuse":
+            raise InstanceFailed("never asks")
         return (yield from super().solve(instance))
 
 
@@ -57,6 +62,7 @@ class Broken(Shelf):
         ("leak", "no history holds the answer"),
         ("outside", "every answer is among the candidates"),
         ("empty", "has instances"),
+        ("refuse", "every instance can be put to a language model (300 with 0 questions"),
     ],
 )
 def test_a_fault_is_found(fault: str, said: str) -> None:
@@ -71,6 +77,25 @@ def test_two_instances_with_one_id_are_found() -> None:
 def test_a_bug_in_a_prompt_is_not_hidden() -> None:
     with pytest.raises(KeyError, match="a bug in a prompt"):
         check_task(Broken(fault="solve"))
+
+
+@dataclass(frozen=True)
+class Strict(Shelf):
+    """A shelf judged by metrics that even the oracle cannot bring to 1."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (Precision(5), Recall(3), MAP(4))
+
+
+@dataclass(frozen=True)
+class Likely(Coins):
+    """Coins judged by metrics that read a score as a log-odds."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (LogLoss(), Accuracy())
+
+
+@pytest.mark.parametrize("task", [Strict(), Likely()])
+def test_the_oracle_need_only_reach_the_best_there_is(task: Task) -> None:
+    assert [what for what in failed(task) if "oracle" in what] == []
 
 
 def test_a_sound_task_has_no_findings() -> None:

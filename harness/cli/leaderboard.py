@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -34,6 +35,6 @@ def leaderboard(runs: Path, task: str | None, out: Path | None) -> None:
         (out / "leaderboard.md").write_text(text, "utf-8")
         frame(standings).to_csv(out / "leaderboard.csv", index=False)
         for standing in standings:
-            name = "".join(c if c.isalnum() else "-" for c in standing.title).strip("-")
-            plot(standing, out / name)
+            words = re.findall(r"\w+", standing.title)
+            plot(standing, out / "-".join([*words, standing.key]))
     click.echo(f"written to {out}: leaderboard.md, leaderboard.csv and a plot for each table", err=True)

@@ -79,6 +79,8 @@ def prompt(
     """Print the exact prompts of a task's first instances."""
     task = make_task(task_name, settings)
     encode = None
+    if not ids and (model_name is not None or template is not None):
+        raise click.UsageError("--model and --template go with --ids; the text of a prompt does not depend on them")
     if ids:
         if model_name is None:
             raise click.UsageError("--ids needs --model, whose tokenizer makes them")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from harness.knobs import knobs
+from harness.knobs import Knob, knobs
 from harness.types import SPLITS
 
 if TYPE_CHECKING:
@@ -45,11 +45,10 @@ def from_fields(kind: type, into: str) -> Callable[[Callable[..., Any]], Callabl
             return command(**given, **{into: made})
 
         for knob in reversed(fields):
-            types = [t for t in get_args(knob.type) or (knob.type,) if t is not type(None)]
             option = click.option(
                 f"--{knob.name.replace('_', '-')}",
                 knob.name,
-                type=click.Choice(knob.choices) if knob.choices else types[0],
+                type=_click_type(knob),
                 default=knob.default,
                 show_default=knob.default is not None,
                 help=knob.help[0].upper() + knob.help[1:] + ".",
@@ -58,6 +57,19 @@ def from_fields(kind: type, into: str) -> Callable[[Callable[..., Any]], Callabl
         return packed
 
     return decorate
+
+
+def _click_type(knob: Knob) -> Any:
+    """Click's reading of a field's type; `int | None` is an `int` that may be left out."""
+    if knob.choices:
+        return click.Choice(knob.choices)
+    (kind,) = [t for t in get_args(knob.type) or (knob.type,) if t is not type(None)]
+    if knob.low is None and knob.high is None:
+        return kind
+    if kind is int:
+        low, high = (None if bound is None else int(bound) for bound in (knob.low, knob.high))
+        return click.IntRange(low, high)
+    return click.FloatRange(knob.low, knob.high)
 
 
 def make_task(name: str, settings: tuple[str, ...]) -> Task:

@@ -41,10 +41,12 @@ class ResponseCache:
             ) from error
 
     def get(self, key: bytes) -> Reply | None:
-        row = self._file.execute("select body, sum from answers where key = ?", (key,)).fetchone()
-        if row is None or _sum(key, row[0]) != row[1]:
+        """The kept answer; None where there is none, or where what is kept is spoilt."""
+        try:
+            row = self._file.execute("select body, sum from answers where key = ?", (key,)).fetchone()
+            return None if row is None or _sum(key, row[0]) != row[1] else _read(row[0])
+        except (sqlite3.DatabaseError, AttributeError, TypeError, ValueError):
             return None
-        return _read(row[0])
 
     def put(self, answers: Mapping[bytes, Reply]) -> None:
         """Keep answers, all or none."""

@@ -23,7 +23,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from harness.engines import Engine
 from harness.engines.encode import Encoder, Ids, load_tokenizer, one_line
 from harness.engines.text import Done, Job, LoadedModel, Probe, Probed, TextEngine, Writing, Written, context_of
-from harness.errors import BadModel, RequestFailed
+from harness.errors import BadModel, HarnessError
 from harness.model import Adapter, Checkpoint, EngineOptions
 from harness.types import Generate
 
@@ -48,7 +48,7 @@ class TransformersModel:
     def __init__(self, checkpoint: Checkpoint, adapters: Sequence[Adapter], options: EngineOptions) -> None:
         if options.threads is not None:
             torch.set_num_threads(options.threads)
-        self.version = f"transformers {version('transformers')} torch {version('torch')}"
+        self.version = f"transformers {version('transformers')} peft {version('peft')} torch {version('torch')}"
         self.budget = options.batch_tokens
         """Tokens in one pass; halved whenever a batch did not fit into memory."""
         self._checkpoint = checkpoint
@@ -129,7 +129,10 @@ class TransformersBackend:
         _free_memory()  # only here: while the exception lives, so do the tensors of its frames
         if len(batch) == 1:
             size = _size(batch[0][1])
-            return [(batch[0][0], RequestFailed(f"out of memory on a single request of {size} tokens"))]
+            # Another machine could answer it, so it must not go on record as this model's failure.
+            raise HarnessError(
+                f"out of memory on a single request of {size} tokens; use a smaller --dtype, a larger device or vllm:"
+            )
         self._owner.budget = max(1, min(self._owner.budget, len(batch) * _size(batch[0][1])) // 2)
         middle = len(batch) // 2
         return self._run(batch[:middle]) + self._run(batch[middle:])

@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.engines import FunctionEngine
 from harness.errors import InstanceFailed, RequestFailed
-from harness.metrics import Answer, MeanOf, Metric
+from harness.metrics import Answer, CutOff, MeanOf, Metric
 from harness.runner import drive, solver
 from harness.scoring import Columns, chance_levels
 from harness.stats import interval
@@ -90,7 +90,8 @@ def _levels(task: Task, instances: Sequence[Instance]) -> Iterator[Finding]:
     judged = [metric for metric in task.metrics if not isinstance(metric, MeanOf)]
     rng = np.random.default_rng(0)
     engines = {
-        "oracle": answer_with(lambda instance, item: instance.relevance.get(item, 0.0), instances),
+        # Far from 0 on both sides, since some metrics read a score as a log-odds.
+        "oracle": answer_with(lambda instance, item: 80 * instance.relevance.get(item, 0.0) - 40, instances),
         "constant": answer_with(lambda instance, item: 0.0, instances),
         "random": answer_with(lambda instance, item: float(rng.random()), instances),
     }
@@ -106,14 +107,26 @@ def _levels(task: Task, instances: Sequence[Instance]) -> Iterator[Finding]:
                 # Such as an AUC per user where every user has one instance.
                 yield Finding(f"{metric.name} is undefined here", True)
             elif name == "oracle":
-                best = metric.bounds[1] if metric.higher_is_better else metric.bounds[0]
-                yield Finding(f"oracle scores {metric.name} {value:.4f}", abs(value - best) < 1e-9)
+                best = _best(metric, instances)
+                yield Finding(f"oracle scores {metric.name} {value:.4f}, the most there is", abs(value - best) < 1e-9)
             elif metric.name in chance:
                 spread = interval(metric, rows, users)
                 # Twice a 95 % interval: wide enough to hold for every task and seed, and a bias still shows.
                 noise = 2 * max(spread.high - value, value - spread.low) + 1e-9
                 near = abs(value - chance[metric.name]) <= noise
                 yield Finding(f"{name} scores {metric.name} {value:.4f}, chance is {chance[metric.name]:.4f}", near)
+
+
+def _best(metric: Metric, instances: Sequence[Instance]) -> float:
+    """The best score that these instances allow: 1 for most metrics, less for a precision beyond the relevant."""
+    if not isinstance(metric, CutOff):
+        return metric.bounds[1] if metric.higher_is_better else metric.bounds[0]
+    values = []
+    for instance in instances:
+        gains = sorted((instance.relevance.get(item.id, 0.0) for item in instance.candidates or ()), reverse=True)
+        relevant = sorted((gain for gain in instance.relevance.values() if gain > 0), reverse=True)
+        values.append(metric.value(gains[: metric.k], relevant))
+    return float(np.mean(values))
 
 
 def _measured(task: Task, engine: FunctionEngine, metric: Metric, instances: Sequence[Instance]) -> Columns | None:
@@ -131,15 +144,21 @@ def _measured(task: Task, engine: FunctionEngine, metric: Metric, instances: Seq
 
 
 def _asked(task: Task, instances: Sequence[Instance]) -> Finding:
+    """Put every instance to a stand-in model: choices are answered, texts are empty, which a task may refuse."""
+    wrote: set[str] = set()
+    asked = 0
+
     def answer(key: Key, request: Request) -> Reply | RequestFailed:
+        nonlocal asked
+        asked += 1
         if isinstance(request, Choose):
             return Scores((-log(len(request.options)),) * len(request.options))
+        wrote.add(key.instance)
         return Text("")
 
     engine = FunctionEngine(answer, Choose, Generate)
-    outcomes = [outcome for _, outcome, _ in drive(((i.id, task.solve(i)) for i in instances), engine)]
-    failed = sum(isinstance(outcome, InstanceFailed) for outcome in outcomes)
-    return Finding(
-        f"every instance can be put to a language model ({len(outcomes)} asked, {failed} empty answers refused)",
-        len(outcomes) == len(instances),
-    )
+    outcomes = {key: outcome for key, outcome, _ in drive(((i.id, task.solve(i)) for i in instances), engine)}
+    failed = {key for key, outcome in outcomes.items() if isinstance(outcome, InstanceFailed)}
+    what = f"every instance can be put to a language model ({len(outcomes)} with {asked} questions, "
+    what += f"{len(failed & wrote)} empty answers refused, {len(failed - wrote)} failed)"
+    return Finding(what, len(outcomes) == len(instances) <= asked and not failed - wrote)
