@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks.models import llama_58m, parameters
 from harness.checkpoint import resolve
 from harness.engines.encode import load_tokenizer
+from harness.engines.transformers import load as load_transformers
 from harness.engines.vllm import load
 from harness.model import Checkpoint, EngineOptions, Model
 from harness.runner import evaluate
@@ -61,6 +62,7 @@ def measure(folder: Path, prompts: int, loop_prompts: int) -> dict[str, Any]:
             whole.append(_rate(lambda: _harness(loaded, folder / f"run {repeat}", task, prompts), len(texts)))  # noqa: B023
     finally:
         loaded.close()
+    plain = load_transformers(endless, [], EngineOptions())
     some = texts[:loop_prompts]
     return {
         "parameters": parameters(endless.folder),
@@ -68,6 +70,7 @@ def measure(folder: Path, prompts: int, loop_prompts: int) -> dict[str, Any]:
         "loop_prompts": len(some),
         "bare": bare[1:],
         "harness": whole[1:],
+        "harness, transformers": _rate(lambda: _harness(plain, folder / "run hf", task, prompts), len(texts)),
         "authors, no early end": _rate(lambda: _authors(endless, some), len(some)),
         "authors, early end": _rate(lambda: _authors(ending, some), len(some)),
     }
@@ -76,8 +79,9 @@ def measure(folder: Path, prompts: int, loop_prompts: int) -> dict[str, Any]:
 def report(found: dict[str, Any]) -> None:
     bare, ours = max(found["bare"]), max(found["harness"])
     print(f"{found['parameters'] / 1e6:.0f}M parameters, bfloat16, {found['prompts']} TALLRec movie prompts, vLLM")
-    print(f"harness run                      {ours:8.1f} prompts/s")
+    print(f"harness run, vLLM                {ours:8.1f} prompts/s")
     print(f"bare engine, same prompts        {bare:8.1f} prompts/s   overhead of the harness {bare / ours - 1:+.1%}")
+    print(f"harness run, transformers        {found['harness, transformers']:8.1f} prompts/s")
     for way in ("authors, no early end", "authors, early end"):
         print(f"{way:<32} {found[way]:8.1f} prompts/s   harness is {ours / found[way]:.1f} times as fast")
 
@@ -112,7 +116,8 @@ def _bare(loaded: Any, checkpoint: Checkpoint, texts: Sequence[str]) -> None:
 
 def _harness(loaded: Any, path: Path, task: TALLRec, prompts: int) -> None:
     """All of `harness run` but loading the model: questions, read-outs, metrics, records on disk."""
-    loaded._engine.reset_prefix_cache()
+    if loaded.kind == "vllm":
+        loaded._engine.reset_prefix_cache()
     sample = None if prompts >= task.size("test") else Sample(prompts)
     identity = identify(task, "test", sample, {"bench": str(path)})
     with Run.open(path, {"schema": SCHEMA, "task": task.name, "identity": identity._asdict()}) as run:
