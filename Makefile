@@ -65,7 +65,7 @@ lock: install
 	@for kind in cpu gpu; do \
 		$(BIN)/uv pip compile pyproject.toml --extra $$kind --extra baselines --extra dev --quiet \
 			--python-version 3.11 --python-platform x86_64-manylinux_2_35 --override requirements/overrides-$$kind.txt \
-			--no-annotate --no-header --no-emit-index-url --no-emit-find-links -o $(VENV)/lock.txt && \
+			--no-annotate --no-header -o $(VENV)/lock.txt && \
 		{ sed -n 1p requirements/$$kind.txt; sed 's/+cpu$$//' $(VENV)/lock.txt; } > $(VENV)/lock && \
 		mv $(VENV)/lock requirements/$$kind.txt || exit 1; done
 

@@ -40,6 +40,8 @@ BESIDE_TOKENIZERS = (
 )
 WANTED = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
 DTYPES = ("float32", "bfloat16", "float16")
+WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel")
+"""How architectures that continue texts are called."""
 HEADER_LIMIT = 100 << 20
 """The format's own limit on the length of a header, in bytes."""
 
@@ -69,6 +71,8 @@ def resolve(model: Model) -> Checkpoint:
     architectures = config.get("architectures")
     if not isinstance(architectures, list) or not architectures:
         raise BadModel(f"config.json of {model.name} names no architecture; it is not a model that can be loaded")
+    if not str(architectures[0]).endswith(WRITERS):
+        raise BadModel(f"{model.name} is a {architectures[0]}, which does not continue texts; give a language model")
     encoder_decoder = config.get("is_encoder_decoder") is True
     return Checkpoint(
         folder=folder,
@@ -77,7 +81,7 @@ def resolve(model: Model) -> Checkpoint:
         dtype=_dtype(model, config),
         architecture=str(architectures[0]),
         encoder_decoder=encoder_decoder,
-        context=None if encoder_decoder else _context(config),
+        context=_context(config),
     )
 
 
@@ -200,7 +204,11 @@ def _dtype(model: Model, config: dict[str, Any]) -> str:
 
 
 def _context(config: dict[str, Any]) -> int | None:
-    found = [c.get(key) for c in (config, _inner(config)) for key in ("max_position_embeddings", "n_positions")]
+    """Positions that the model has. T5 only names the length that it was trained at: its positions are relative."""
+    keys = ("max_position_embeddings",) if "relative_attention_num_buckets" in config else (
+        "max_position_embeddings", "n_positions",
+    )  # fmt: skip
+    found = [c.get(key) for c in (config, _inner(config)) for key in keys]
     return next((int(value) for value in found if isinstance(value, int) and value > 0), None)
 
 

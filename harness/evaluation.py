@@ -25,7 +25,7 @@ from harness.engines import Engine
 from harness.engines.cache import Cached, ResponseCache
 from harness.engines.text import LoadedModel, context_of
 from harness.engines.wrappers import Counted, Retried
-from harness.errors import BadModel, BadSetting, NotApplicable
+from harness.errors import BadModel, BadSetting, InstanceFailed, NotApplicable
 from harness.knobs import settings
 from harness.model import Adapter, Checkpoint, EngineOptions, Model
 from harness.progress import progress_bar
@@ -220,7 +220,7 @@ def _language_models(job: Job, stack: ExitStack, say: Callable[[str], None]) -> 
         if adapter is not None:
             from harness.engines.adapters import prove_adapter
 
-            change = prove_adapter(model(), adapter, template, list(_probes(job)))
+            change = prove_adapter(model(), adapter, template, list(islice(_probes(job), PROBES)))
             say(f"adapter {adapter.name} changes log-probabilities by up to {change:.3g}")
         return Ready(model().engine(adapter, template), model().version)
 
@@ -252,10 +252,12 @@ def _engine_kind(model: Model, checkpoint: Checkpoint) -> str:
 
 def _probes(job: Job) -> Iterator[str]:
     """The first prompts of the task, as its programs ask them."""
-    for instance in islice(questions(job.task, job.split, None), PROBES):
-        for request in next(job.task.solve(instance)):
-            if not isinstance(request, Rank):
-                yield request.prompt
+    for instance in questions(job.task, job.split, None):
+        try:
+            asked = next(job.task.solve(instance))
+        except (InstanceFailed, StopIteration):
+            continue
+        yield from (request.prompt for request in asked if not isinstance(request, Rank))
 
 
 def _template_identity(template: str) -> str:

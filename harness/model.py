@@ -1,6 +1,6 @@
 """Who answers: the syntax of `--model`, and what is known of a model before it is loaded.
 
-Qwen/Qwen2.5-0.5B-Instruct     a hub id or a folder; vLLM where it can run it, else transformers
+Qwen/Qwen2.5-0.5B-Instruct     a hub id or a folder; vLLM where it knows the architecture, else transformers
 vllm:PATH  hf:PATH             the same, with the engine said
 simple:popularity              a baseline, by the group that registers it
 """

@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from harness import __version__
 from harness.errors import BadSetting, StaleRun
@@ -74,9 +78,32 @@ def train_from_scratch(
         "recipe": asdict(recipe),
         "seed": seed,
     }
-    finished = _finished(out, digest(asked))
-    if finished is not None:
-        return finished
+    with plain_disk_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(out):
+        finished = _finished(out, digest(asked))
+        return finished if finished is not None else _make(task, asked, recipe, out, seed, threads)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Nobody else makes this model meanwhile; who comes second finds it finished."""
+    lock = FileLock(out.with_name(f".{out.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise StaleRun(f"{out} is being made by another process; wait for it, or end it") from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def _make(
+    task: Task, asked: dict[str, Any], recipe: Recipe, out: Path, seed: int, threads: int | None
+) -> dict[str, Any]:
+    unlabelled = asked["texts"] == "unlabelled"
     texts = [Example(text, "") for text in task.unlabelled()] if unlabelled else list(task.examples("train"))
     work = out.with_name(out.name + ".partial") / digest(asked)
     with plain_disk_errors(out):
@@ -92,7 +119,6 @@ def train_from_scratch(
             "harness": __version__,
         }
         write_json(work / "model" / MANIFEST, manifest)
-        out.parent.mkdir(parents=True, exist_ok=True)
         (work / "model").rename(out)
         shutil.rmtree(work.parent)
     return manifest
@@ -104,6 +130,7 @@ def _finished(out: Path, wanted: str) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads((out / MANIFEST).read_text())
         if found["digest"] == wanted:
+            shutil.rmtree(out.with_name(out.name + ".partial"), ignore_errors=True)
             return found
     except (OSError, ValueError, KeyError):
         pass
@@ -165,7 +192,9 @@ def _weighted(texts: Sequence[Example], tokenizer: Any, recipe: Recipe) -> list[
     """Token ids of each text and their weights in the loss."""
     rows = []
     for text in texts:
-        ids = tokenizer(text.prompt + text.answer + EOS, truncation=True, max_length=recipe.context).input_ids
+        ids = tokenizer(text.prompt + text.answer + EOS).input_ids
+        if len(ids) > recipe.context:
+            raise BadSetting(f"a training text has {len(ids)} tokens, and the recipe's context is {recipe.context}")
         weight = [1.0] * len(ids)
         first = len(tokenizer(text.prompt).input_ids)
         if text.answer and first < len(ids):
@@ -201,6 +230,7 @@ def _last_whole_checkpoint(folder: Path) -> str | None:
         except (OSError, ValueError):
             shutil.rmtree(checkpoint)
         else:
+            print(f"going on after step {checkpoint.name.partition('-')[2]}", file=sys.stderr)
             return str(checkpoint)
     return None
 

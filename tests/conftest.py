@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ def tiny(request: pytest.FixtureRequest) -> Path:
 
     made_by = ["harness/scratch.py", "harness/recipes/tiny.toml", "tasks/tallrec.py", "tasks/tallrec_data.py"]
     content = b"".join((ROOT / name).read_bytes() for name in made_by)
+    content += "".join(version(name) for name in ("torch", "transformers", "tokenizers")).encode()
     folder = Path(str(request.config.cache.mkdir("tiny")))
     out = folder / sha256(content).hexdigest()[:12]
     if not out.exists():

@@ -16,10 +16,10 @@ LAYERS = ["errors", "types", "knobs", "metrics", "task", "signature", "stats", "
 LAYERS += ["scoring", "registry", "checkpoint", "data", "progress", "report", "evaluation", "cli"]
 HEAVY = {"torch", "vllm", "transformers", "recbole", "datasets", "peft"}
 HOMES = {
-    "torch": {"scratch", "transformers", "vllm"},
-    "transformers": {"scratch", "transformers", "encode"},
+    "torch": {"scratch", "transformers", "vllm", "weights"},
+    "transformers": {"scratch", "transformers", "encode", "weights"},
     "datasets": {"scratch"},
-    "peft": {"transformers"},
+    "peft": {"weights"},
     "vllm": {"vllm"},
     "recbole": set(),
 }

@@ -253,3 +253,20 @@ def test_nothing_heavy_is_imported() -> None:
     code = "import sys, harness.checkpoint; print([m for m in ('torch', 'transformers', 'vllm') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_what_does_not_continue_texts_is_refused(tmp_path: Path) -> None:
+    folder = engine_models.llama(tmp_path / "bert")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["BertForMaskedLM"]}))
+    with pytest.raises(BadModel, match="is a BertForMaskedLM, which does not continue texts"):
+        resolve(Model("hf", str(folder)))
+
+
+def test_learned_positions_of_an_encoder_decoder_are_its_context(tmp_path: Path) -> None:
+    folder = engine_models.llama(tmp_path / "bart")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"architectures": ["BartForConditionalGeneration"], "is_encoder_decoder": True}
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 64}))
+    assert resolve(Model("hf", str(folder))).context == 64
+    assert resolve(Model("hf", str(engine_models.t5(tmp_path / "t5")))).context is None

@@ -304,11 +304,12 @@ class TestFromAFolder:
 
 
 CHILD = """
-import json, resource, sys
+import json, resource, signal, sys
 from pathlib import Path
 from harness.data.fetch import fetch_source
 from harness.data.sources import Source, parse
 from harness.errors import HarnessError
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent in the background may have switched it off
 described, folder, limit = json.loads(sys.argv[1])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import transformers
+from safetensors.torch import load_file
 
 from harness.cli import main
 from harness.comparison import compare
@@ -88,7 +89,7 @@ class Short(TALLRec):
         return islice(super().unlabelled(), 2000)
 
 
-def test_a_label_free_base_survives_a_kill_and_is_made_once(tmp_path: Path) -> None:
+def test_a_label_free_base_survives_a_kill_and_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = (
         "import sys; from pathlib import Path; from harness.scratch import train_from_scratch\n"
         "from tests.test_end_to_end import Short\n"
@@ -96,17 +97,25 @@ def test_a_label_free_base_survives_a_kill_and_is_made_once(tmp_path: Path) -> N
     )
     out = tmp_path / "base"
     process = subprocess.Popen([sys.executable, "-c", code, str(out)], cwd=ROOT)
-    while not list(tmp_path.glob("base.partial/*/checkpoints/checkpoint-50")):
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
+    try:
+        deadline = time.monotonic() + 300
+        while not list(tmp_path.glob("base.partial/*/checkpoints/checkpoint-50/trainer_state.json")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
     assert not out.exists()
     manifest = train_from_scratch(Short(), "tiny", out, unlabelled=True)
     assert (manifest["texts"], manifest["rows"]) == ("unlabelled", 2000)
     assert [entry["step"] for entry in manifest["loss"]] == [10, 20, 30, 40, 50, 60]
+    assert "going on after step 50" in capsys.readouterr().err
     assert train_from_scratch(Short(), "tiny", out, unlabelled=True)["loss"] == manifest["loss"]
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
+    train_from_scratch(Short(), "tiny", tmp_path / "whole", unlabelled=True)
+    resumed, whole = (load_file(tmp_path / name / "model.safetensors") for name in ("base", "whole"))
+    assert max(float((resumed[name] - whole[name]).abs().max()) for name in whole) < 1e-4
 
 
 def test_vllm_recbole_and_ray_live_in_one_process() -> None:

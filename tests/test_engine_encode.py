@@ -74,7 +74,15 @@ def test_chat_is_the_template_and_no_further_special_tokens(bpe: Any) -> None:
 def test_a_template_may_come_from_a_file(bpe: Any, tmp_path: Path) -> None:
     (tmp_path / "mine.jinja").write_text("Q: {{ messages[0]['content'] }}\nA:")
     (ids,) = Encoder(bpe, str(tmp_path / "mine.jinja"), "m").prompts(["Hello"])
-    assert bpe.decode(list(ids)) == "Q: Hello\nA:"
+    assert bpe.decode(list(ids)) == "<s>Q: Hello\nA:"
+    (tmp_path / "mine.jinja").write_text("<s>Q: {{ messages[0]['content'] }}\nA:")
+    assert Encoder(bpe, str(tmp_path / "mine.jinja"), "m").prompts(["Hello"]) == [ids]
+
+
+def test_a_template_that_asks_for_the_date_is_told_the_same_one_every_day(bpe: Any, tmp_path: Path) -> None:
+    (tmp_path / "dated.jinja").write_text("{{ strftime_now('%d %b %Y') }}: {{ messages[0]['content'] }}")
+    (ids,) = Encoder(bpe, str(tmp_path / "dated.jinja"), "m").prompts(["Hello"])
+    assert bpe.decode(list(ids)) == "<s>26 Jul 2024: Hello"
 
 
 def test_templates_that_cannot_be_used_are_one_line(bpe: Any, ending: Any, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from harness.engines.transformers import TransformersModel, load
 from harness.errors import BadModel, BadSetting, HarnessError, RequestFailed
 from harness.model import Adapter, EngineOptions, Model
 from harness.testing.engines import FILMS, OPTIONS, EngineContract, answers, largest_gap, questions, values
-from harness.types import Choose, Generate, Request, Scores, Text
+from harness.types import Choose, Generate, Key, Request, Scores, Text
 from tests import engine_models
 
 QUICK = EngineOptions(threads=1, batch_tokens=600)
@@ -162,7 +162,7 @@ def test_an_end_of_text_is_a_stop(llama: Loaded) -> None:
     with loaded.using(None):
         made = model.generate(torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=6)
     second = made[0, len(ids) + 1].item()
-    ends, model.generation_config.eos_token_id = model.generation_config.eos_token_id, second
+    ends, model.generation_config.eos_token_id = model.generation_config.eos_token_id, [second]
     try:
         (cut, other) = answers(loaded.engine(), [Generate("Seen: Heat.", 6), Generate("Seen: Alien and Fargo.", 6)])
     finally:
@@ -265,8 +265,13 @@ def test_views_share_a_model_and_nothing_else(llama: Loaded) -> None:
     loaded, adapters, _ = llama
     one, two = loaded.engine(adapters[0]), loaded.engine()
     expected = values(two, questions(5))
-    one.submit([])
+    tuned = values(one, questions(5))
+    one.submit([(Key(f"{n}"), request) for n, request in enumerate(questions(5))])
+    two.submit([(Key(f"{n}"), request) for n, request in enumerate(questions(5))])
     two.close()
+    assert two.collect() == []
+    found = dict(one.collect())
+    assert [reply.values for n in range(5) if isinstance(reply := found[Key(f"{n}")], Scores)] == tuned
     assert largest_gap(values(loaded.engine(), questions(5)), expected) < 1e-4
     with pytest.raises(BadModel, match="was not loaded with"):
         loaded.engine(Adapter(Path("other"), "other", "ffff", 8))
@@ -308,3 +313,72 @@ def test_a_token_beyond_the_embeddings_fails_its_request_alone(tmp_path: Path) -
     replies = answers(opened(folder)[0].engine(), [*good, Choose("The user liked", ("$", "%")), *good])
     assert [type(reply) for reply in replies] == [Scores, RequestFailed, Scores]
     assert "beyond the model's 262 embeddings" in str(replies[1])
+
+
+def test_a_text_ends_at_the_tokenizer_s_end_too(tmp_path: Path) -> None:
+    """As in vLLM: chat models often keep the base model's generation config and end at a token of their own."""
+    folder = engine_models.llama(tmp_path / "llama")
+    loaded = load(resolve(Model("hf", str(folder))), [], EngineOptions())
+    request = Generate("Seen: Heat.\n", 6)
+    (before,) = answers(loaded.engine(), [request])
+    assert isinstance(before, Text)
+    assert before.finish == "length"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    ids = tokenizer(request.prompt, return_tensors="pt").input_ids
+    third = int(model.generate(ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] + 2])
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(third)
+    tokenizer.save_pretrained(folder)
+    (after,) = answers(load(resolve(Model("hf", str(folder))), [], EngineOptions()).engine(), [request])
+    assert isinstance(after, Text)
+    assert after.finish == "stop"
+    assert after.usage.generated_tokens <= 3
+
+
+def test_models_with_a_recurrent_state_are_refused(tmp_path: Path) -> None:
+    engine_models.bpe_tokenizer(tmp_path)
+    config = transformers.MambaConfig(vocab_size=512, hidden_size=32, num_hidden_layers=1, state_size=4)
+    transformers.MambaForCausalLM(config).save_pretrained(tmp_path)
+    with pytest.raises(BadModel, match="MambaForCausalLM keeps a recurrent state"):
+        load(resolve(Model("hf", str(tmp_path))), [], EngineOptions())
+
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 512, "pad_token_id": 0}
+KINDS: dict[str, Any] = {
+    "qwen2": lambda: transformers.Qwen2Config(**SIZES, intermediate_size=64, num_key_value_heads=2),
+    "gemma2": lambda: transformers.Gemma2Config(
+        **SIZES, intermediate_size=64, num_key_value_heads=2, head_dim=8, sliding_window=8
+    ),
+    "mistral": lambda: transformers.MistralConfig(
+        **SIZES, intermediate_size=64, num_key_value_heads=2, sliding_window=8
+    ),
+    "gpt2": lambda: transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=512, bos_token_id=2),
+    "bloom": lambda: transformers.BloomConfig(hidden_size=32, n_layer=2, n_head=4, vocab_size=512),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_architectures_against_one_prompt_at_a_time(kind: str, tmp_path: Path) -> None:
+    """Left padding, positions and branched caches must not change a score, whatever the kind of positions."""
+    torch.manual_seed(0)
+    engine_models.bpe_tokenizer(tmp_path)
+    model = transformers.AutoModelForCausalLM.from_config(KINDS[kind]()).eval()
+    for weights in model.parameters():
+        weights.data.mul_(3)
+    model.save_pretrained(tmp_path)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    requests = [Choose(prompt, ("Yes", "No", "Toy Story", "The Matrix")) for prompt in engine_models.PROMPTS]
+    found = values(load(resolve(Model("hf", str(tmp_path))), [], EngineOptions()).engine(), requests)
+    for request, scores in zip(requests, found, strict=True):
+        before = tokenizer(request.prompt).input_ids
+        for option, score in zip(request.options, scores, strict=True):
+            ids = tokenizer(request.prompt + option).input_ids
+            shared = next(
+                (n for n, pair in enumerate(zip(before, ids, strict=False)) if pair[0] != pair[1]), len(before)
+            )
+            if shared < len(before):
+                continue  # merged across the boundary: the options share a shorter prompt
+            with torch.inference_mode():
+                table = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+            exact = sum(table[n - 1, ids[n]].item() for n in range(len(before), len(ids)))
+            assert score == pytest.approx(exact, abs=2e-5)

@@ -134,14 +134,32 @@ def test_adapters_agree_with_peft_directly(pair: Pair) -> None:
 
 @pytest.mark.parametrize("template", ["raw", "chat"])
 def test_both_engines_receive_identical_ids(pair: Pair, template: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    requests = [*asked(), *(Generate(prompt, 2) for prompt in engine_models.PROMPTS)]
-    seen: dict[str, list[object]] = {"hf": [], "vllm": []}
-    for loaded, jobs in ((pair.hf, seen["hf"]), (pair.vllm, seen["vllm"])):
-        engine: Any = loaded.engine(None, template)
-        monkeypatch.setattr(engine._backend, "submit", jobs.extend)
-        engine.submit([((f"{n}", 0, 0), request) for n, request in enumerate(requests)])
-    assert seen["hf"] == seen["vllm"]
-    assert len(seen["hf"]) == len(requests)
+    """Seen at the libraries' own doors: vLLM's `add_request` and the forward pass of the transformers model."""
+    requests: list[Request] = [Choose(prompt, ("Yes", "No")) for prompt in engine_models.PROMPTS]
+    given: set[tuple[int, ...]] = set()
+    vllm: Any = pair.vllm
+    add_request = vllm._engine.add_request
+
+    def seen_by_vllm(name: str, prompt: Any, *rest: Any, **more: Any) -> Any:
+        given.add(tuple(prompt["prompt_token_ids"]))
+        return add_request(name, prompt, *rest, **more)
+
+    monkeypatch.setattr(vllm._engine, "add_request", seen_by_vllm)
+    values(pair.vllm.engine(None, template), requests)
+    passed: set[tuple[int, ...]] = set()
+
+    def seen_by_transformers(_: Any, __: Any, more: dict[str, Any]) -> None:
+        for row, mask in zip(more["input_ids"].tolist(), more["attention_mask"].tolist(), strict=True):
+            passed.add(tuple(token for token, real in zip(row, mask, strict=True) if real))
+
+    hf: Any = pair.hf
+    handle = hf.model.register_forward_pre_hook(seen_by_transformers, with_kwargs=True)
+    try:
+        values(pair.hf.engine(None, template), requests)
+    finally:
+        handle.remove()
+    assert len(given) == len(requests)
+    assert given == passed
 
 
 def test_texts_agree_with_transformers(pair: Pair) -> None:

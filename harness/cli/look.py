@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.options import json_option, make_task, set_option, split_option, task_option
+from harness.errors import RequestFailed
+
+if TYPE_CHECKING:
+    from harness.engines.encode import Encoder
+    from harness.types import Request
 
 
 @click.command()
@@ -84,19 +89,36 @@ def prompt(
     if ids:
         if model_name is None:
             raise click.UsageError("--ids needs --model, whose tokenizer makes them")
+        from harness import registry
         from harness.checkpoint import resolve
         from harness.engines.encode import Encoder, load_tokenizer
         from harness.model import Model
 
-        found = resolve(Model.parse(model_name))
+        model = Model.parse(model_name)
+        if model.engine not in ("auto", *registry.engine_names()):
+            raise click.UsageError(f"{model_name} has no tokenizer: --ids is for language models")
+        found = resolve(model)
         tokenizer = load_tokenizer(found)
-        encode = Encoder(tokenizer, template or task.template, found.name, found.encoder_decoder).prompts
+        encode = Encoder(tokenizer, template or task.template, found.name, found.encoder_decoder)
     for instance in islice(task.instances(split), count):
         for request in next(task.solve(instance)):
             text = getattr(request, "prompt", "")
             click.echo(f"--- {instance.id}\n{text}")
             if encode is not None:
-                click.echo(f"--- ids: {list(encode([text])[0])}")
+                click.echo(f"--- ids: {_ids(encode, request)}")
+
+
+def _ids(encoder: Encoder, request: Request) -> str:
+    """What the model is conditioned on, and the ids of each option behind it."""
+    from harness.types import Choose, Generate
+
+    if isinstance(request, Choose):
+        (choice,) = encoder.choices([(request.prompt, request.options)])
+        if isinstance(choice, RequestFailed):
+            return str(choice)
+        said = zip(request.options, choice.trie.options, strict=True)
+        return str(list(choice.prompt)) + "".join(f"\n--- {option!r}: {list(ids)}" for option, ids in said)
+    return str(list(encoder.prompts([request.prompt])[0])) if isinstance(request, Generate) else "none"
 
 
 @click.command()

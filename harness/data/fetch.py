@@ -132,6 +132,8 @@ def _from_disk(declared: Source, wanted: Sequence[DataFile], given: Path, stage:
             check(stage / file.name, file, f"take the file from {declared.address(file)}", shown=place)
     owed = [file for file in wanted if not (stage / file.name).exists()]
     archive = declared.archive
+    if given.is_file() and archive is None:
+        raise MissingData(f"--from takes a folder for {declared.name}, and {given} is a file")
     package = given if given.is_file() else given / archive.name if archive else None
     if owed and archive and package and package.is_file():
         _unpack(declared, archive, package, owed, stage)

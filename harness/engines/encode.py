@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,9 @@ from harness.errors import BadModel, RequestFailed
 from harness.model import Checkpoint
 
 Ids = tuple[int, ...]
+TODAY = datetime(2024, 7, 26)
+"""The date that chat templates are told: a prompt that reads the clock would be another prompt tomorrow. It is the
+date that Llama 3's own template falls back on."""
 
 
 class Node(NamedTuple):
@@ -114,6 +118,8 @@ class Encoder:
         self._encoder_decoder = encoder_decoder
         self._chat: str | None = None
         """The jinja text of the template; None where prompts are raw."""
+        self._own_template = template == "chat"
+        """A model's own template says its special tokens itself; one from a file may leave BOS to us."""
         self._prefix, suffix = self._specials()
         self._suffix = suffix if encoder_decoder else ()
         if template != "raw":
@@ -173,7 +179,7 @@ class Encoder:
 
     def _whole(self, ids: Ids) -> Ids:
         """With what the tokenizer adds around a text, unless the text or its template has already said it."""
-        front = () if self._chat is not None or ids[: len(self._prefix)] == self._prefix else self._prefix
+        front = () if self._own_template or ids[: len(self._prefix)] == self._prefix else self._prefix
         back = () if self._suffix and ids[-len(self._suffix) :] == self._suffix else self._suffix
         return front + ids + back
 
@@ -212,7 +218,11 @@ class Encoder:
         messages = [[{"role": "user", "content": text}] for text in texts]
         try:
             rendered: list[str] = self._tokenizer.apply_chat_template(
-                messages, chat_template=self._chat, add_generation_prompt=True, tokenize=False
+                messages,
+                chat_template=self._chat,
+                add_generation_prompt=True,
+                tokenize=False,
+                strftime_now=TODAY.strftime,
             )
         except Exception as error:  # a template is a program and may raise what it likes
             raise BadModel(

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import copy
 import gc
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from inspect import signature
@@ -21,8 +20,9 @@ import transformers
 from transformers.modeling_outputs import BaseModelOutput
 
 from harness.engines import Engine
-from harness.engines.encode import Encoder, Ids, load_tokenizer, one_line
+from harness.engines.encode import Encoder, Ids, load_tokenizer
 from harness.engines.text import Done, Job, LoadedModel, Probe, Probed, TextEngine, Writing, Written, context_of
+from harness.engines.weights import load_adapters, load_weights
 from harness.errors import BadModel, HarnessError
 from harness.model import Adapter, Checkpoint, EngineOptions
 from harness.types import Generate
@@ -54,9 +54,9 @@ class TransformersModel:
         self._checkpoint = checkpoint
         self._context = context_of(checkpoint, options)
         self._tokenizer = load_tokenizer(checkpoint)
-        self.model = _load_weights(checkpoint)
+        self.model = load_weights(checkpoint, self._tokenizer)
         self._adapters = {adapter.digest: f"adapter{place}" for place, adapter in enumerate(adapters)}
-        self._peft = _load_adapters(self.model, checkpoint, adapters, self._adapters)
+        self._peft = load_adapters(self.model, checkpoint, adapters, self._adapters)
 
     def engine(self, adapter: Adapter | None = None, template: str = "raw") -> Engine:
         if adapter is not None and adapter.digest not in self._adapters:
@@ -158,62 +158,6 @@ def _kind(number: int, job: Job) -> object:
 
 def _size(job: Job) -> int:
     return len(job.prompt) + (job.request.max_tokens if isinstance(job, Writing) else 0)
-
-
-def _load_weights(checkpoint: Checkpoint) -> Any:
-    """The model in evaluation mode; every weight must come from the checkpoint, none from a random generator."""
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    kind = transformers.AutoModelForSeq2SeqLM if checkpoint.encoder_decoder else transformers.AutoModelForCausalLM
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        model, report = kind.from_pretrained(
-            checkpoint.folder,
-            dtype=getattr(torch, checkpoint.dtype),
-            local_files_only=True,
-            output_loading_info=True,
-        )
-        model = model.to(device).eval()
-    except Exception as error:  # whatever a library raises over bad weights
-        raise BadModel(f"{checkpoint.name} cannot be loaded by transformers: {one_line(error)}") from error
-    if missing := sorted(report["missing_keys"]):
-        raise BadModel(f"the weights of {checkpoint.name} lack {missing[0]} and {len(missing) - 1} more tensors")
-    ends = model.generation_config.eos_token_id
-    start = model.generation_config.decoder_start_token_id
-    # A checkpoint's own sampling habits (repetition penalties, top-k) would leak into every request.
-    model.generation_config = transformers.GenerationConfig(
-        eos_token_id=ends,
-        decoder_start_token_id=start if start is not None else getattr(model.config, "decoder_start_token_id", None),
-    )
-    return model
-
-
-def _load_adapters(
-    model: Any, checkpoint: Checkpoint, adapters: Sequence[Adapter], names: Mapping[str, str]
-) -> Any | None:
-    """Put LoRA layers into the model, in place; returns their switchboard, None without adapters."""
-    if not adapters:
-        return None
-    import peft
-
-    wrapped: Any = None
-    for adapter in adapters:
-        name = names[adapter.digest]
-        if wrapped is not None and name in wrapped.peft_config:
-            continue
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # peft only warns where weights are missing or left over
-                warnings.simplefilter("ignore", DeprecationWarning)
-                warnings.simplefilter("ignore", FutureWarning)
-                if wrapped is None:
-                    wrapped = peft.PeftModel.from_pretrained(model, adapter.folder, adapter_name=name)
-                else:
-                    wrapped.load_adapter(adapter.folder, adapter_name=name)
-        except Exception as error:  # whatever peft raises over a bad adapter
-            raise BadModel(f"adapter {adapter.name} cannot be put on {checkpoint.name}: {one_line(error)}") from error
-    wrapped.eval()
-    return wrapped
 
 
 def _pad(rows: Sequence[Ids], device: Any, *, left: bool) -> tuple[Any, Any]:
@@ -358,8 +302,7 @@ def _write(model: Any, writings: Sequence[Writing], encoder: Encoder) -> list[Do
             generation_config=_generation(model, request),
             stopping_criteria=transformers.StoppingCriteriaList([stop]),
         )
-    ends = model.generation_config.eos_token_id
-    ends = set(ends if isinstance(ends, list) else [ends])
+    ends = set(model.generation_config.eos_token_id or ())
     done: list[Done] = []
     for row, made in enumerate(out[:, start:].tolist()):
         made = made[: stop.lengths.get(row)]
@@ -370,12 +313,12 @@ def _write(model: Any, writings: Sequence[Writing], encoder: Encoder) -> list[Do
 
 def _generation(model: Any, request: Generate) -> Any:
     """The request's parameters and nothing else; `top_k=0`, since the library's default is 50."""
-    ends = model.generation_config.eos_token_id
+    ends = model.generation_config.eos_token_id or None
     config = transformers.GenerationConfig(
         max_new_tokens=request.max_tokens,
         do_sample=request.temperature > 0,
         eos_token_id=ends,
-        pad_token_id=(ends[0] if isinstance(ends, list) else ends) if ends is not None else 0,
+        pad_token_id=ends[0] if ends else 0,
         decoder_start_token_id=model.generation_config.decoder_start_token_id,
     )
     if request.temperature > 0:

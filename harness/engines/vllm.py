@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from harness.engines import Engine
 from harness.engines.encode import Encoder, Ids, load_tokenizer, one_line
 from harness.engines.text import Done, Job, LoadedModel, Probe, Probed, TextEngine, Writing, Written, context_of
-from harness.errors import BadModel, RequestFailed
+from harness.errors import BadModel, HarnessError, RequestFailed
 from harness.model import Adapter, Checkpoint, EngineOptions
 from harness.types import Generate
 
@@ -122,7 +122,13 @@ class VllmModel:
 
     def step(self) -> None:
         """Wait for vLLM's next outputs and give each to its view."""
-        for output in self._engine.step():
+        try:
+            outputs = self._engine.step()
+        except Exception as error:  # its process died, for want of memory say
+            raise HarnessError(
+                f"vLLM stopped in the middle of its work ({one_line(error)}); the same command goes on"
+            ) from error
+        for output in outputs:
             if output.finished and (asked := self._running.pop(output.request_id, None)) is not None:
                 asked.view.take(output)
         self._release()

@@ -152,6 +152,8 @@ def _asked(task: Task, instances: Sequence[Instance]) -> Finding:
         nonlocal asked
         asked += 1
         if isinstance(request, Choose):
+            if len(set(request.options)) < len(request.options) or "" in request.options:
+                return RequestFailed("an option is empty or given twice")
             return Scores((-log(len(request.options)),) * len(request.options))
         wrote.add(key.instance)
         return Text("")
