@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,7 @@ from harness.data import load
 from harness.data.fetch import fetch
 from harness.data.readers import book_crossing, tallrec_book
 from harness.errors import BadData, MissingData, NotApplicable
-
-REAL = Path(os.environ.get("HARNESS_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
-
-
-def real(name: str) -> Path:
-    """A file of the developer's data folder, else the test is skipped."""
-    path = REAL / name
-    if not path.exists():
-        pytest.skip(f"{path} is not there; let HARNESS_TEST_DATA name a folder that has {name}")
-    return path
+from tests.real_data import real
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from hashlib import md5, sha1
 from itertools import pairwise
@@ -21,16 +20,7 @@ from harness.data.readers import movielens_1m, movielens_100k
 from harness.data.readers.columns import integers
 from harness.data.sources import source
 from harness.errors import BadData, MissingData, UnknownName
-
-REAL = Path(os.environ.get("HARNESS_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
-
-
-def real(name: str) -> Path:
-    """A file of the developer's data folder, else the test is skipped."""
-    path = REAL / name
-    if not path.exists():
-        pytest.skip(f"{path} is not there; let HARNESS_TEST_DATA name a folder that has {name}")
-    return path
+from tests.real_data import real
 
 
 @pytest.fixture(autouse=True)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha1, sha256
-from pathlib import Path
 
 import datasets
 import numpy as np
@@ -28,6 +26,7 @@ from harness.testing import TaskContract
 from harness.types import SPLITS, Choose, Key, Prediction, Reply, Request, Scores, Split
 from tasks.prompts import load_texts
 from tasks.tallrec import TALLRec
+from tests.real_data import real
 
 MOVIE_BLOBS = {
     "train": "2bbe93bffecd30423606a6d8e78d22c9a6c5f64f",
@@ -39,8 +38,6 @@ TEXTS = "102c3344"
 """sha256 over the texts as JSON, first eight digits; the movie blobs above vouch for all but the wrapper."""
 PROMPTS = "e7193103"
 """sha256 over the 1,000 whole prompts of movie test."""
-BOOKS = Path(os.environ.get("HARNESS_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
-BOOKS = BOOKS / "book-crossing"
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +47,10 @@ def movie() -> TALLRec:
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TALLRec]:
-    if not BOOKS.exists():
-        pytest.skip(f"{BOOKS} is not there; let HARNESS_TEST_DATA name a folder with book-crossing/ in it")
+    published = real("book-crossing")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HARNESS_HOME", str(tmp_path_factory.mktemp("home")))
-        fetch("tallrec-book", BOOKS)
+        fetch("tallrec-book", published)
         made = TALLRec(domain="book")
         for split in ("valid", "test"):
             made._data.rows(split)
