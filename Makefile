@@ -60,14 +60,15 @@ bench: install
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.stream
 
-lock: install
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
-	@for kind in cpu gpu; do \
-		$(BIN)/uv pip compile pyproject.toml --extra $$kind --extra baselines --extra dev --quiet \
-			--python-version 3.11 --python-platform x86_64-manylinux_2_35 --override requirements/overrides-$$kind.txt \
-			--no-annotate --no-header -o $(VENV)/lock.txt && \
-		{ sed -n 1p requirements/$$kind.txt; sed 's/+cpu$$//' $(VENV)/lock.txt; } > $(VENV)/lock && \
-		mv $(VENV)/lock requirements/$$kind.txt || exit 1; done
+# LOCK=cpu needs uv to find the CPU build of PyTorch (UV_INDEX or UV_FIND_LINKS), LOCK=gpu needs it not to.
+lock:
+	$(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/pip install --disable-pip-version-check --quiet uv
+	$(VENV)/lock/bin/uv pip compile pyproject.toml --extra $(LOCK) --extra baselines --extra dev --quiet \
+		--python-version 3.11 --python-platform x86_64-manylinux_2_35 --override requirements/overrides-$(LOCK).txt \
+		--no-annotate --no-header -o $(VENV)/lock/resolved.txt
+	{ sed -n 1p requirements/$(LOCK).txt; sed 's/+cpu$$//' $(VENV)/lock/resolved.txt; } > $(VENV)/lock/whole.txt
+	mv $(VENV)/lock/whole.txt requirements/$(LOCK).txt
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
