@@ -64,6 +64,7 @@ bench: install
 lock:
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install --disable-pip-version-check --quiet uv
+	cp requirements/$(LOCK).txt $(VENV)/lock/resolved.txt  # uv keeps the versions that it finds here where it can
 	$(VENV)/lock/bin/uv pip compile pyproject.toml --extra $(LOCK) --extra baselines --extra dev --quiet \
 		--python-version 3.11 --python-platform x86_64-manylinux_2_35 --override requirements/overrides-$(LOCK).txt \
 		--no-annotate --no-header -o $(VENV)/lock/resolved.txt
