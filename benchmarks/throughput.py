@@ -14,6 +14,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -58,8 +59,8 @@ def measure(folder: Path, prompts: int, loop_prompts: int) -> dict[str, Any]:
         bare, whole = [], []
         for repeat in range(REPEATS + 1):
             # Alternating, so that a slow minute of the machine hits both; the first round warms up.
-            bare.append(_rate(lambda: _bare(loaded, endless, texts), len(texts)))
-            whole.append(_rate(lambda: _harness(loaded, folder / f"run {repeat}", task, prompts), len(texts)))  # noqa: B023
+            bare.append(_rate(partial(_bare, loaded, endless, texts), len(texts)))
+            whole.append(_rate(partial(_harness, loaded, folder / f"run {repeat}", task, prompts), len(texts)))
     finally:
         loaded.close()
     plain = load_transformers(endless, [], EngineOptions())

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from errno import ENOSPC
 from io import FileIO
@@ -224,21 +225,15 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     partial.replace(path)
 
 
-class plain_disk_errors:  # noqa: N801  a context manager reads as a verb phrase
+@contextmanager
+def plain_disk_errors(path: Path) -> Iterator[None]:
     """Turn a full or unwritable disk into one line; what was written before stays and can be resumed."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if not isinstance(error, OSError):
-            return
+    try:
+        yield
+    except OSError as error:
         if error.errno == ENOSPC:
-            raise HarnessError(f"no space left for {self._path}; free some and run the same command again") from error
-        raise HarnessError(f"cannot write {self._path}: {error.strerror or error}") from error
+            raise HarnessError(f"no space left for {path}; free some and run the same command again") from error
+        raise HarnessError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _cut_torn_tail(lines: Path) -> None:
