@@ -170,7 +170,7 @@ def _train(
         use_cpu=not torch.cuda.is_available(),
     )
 
-    class WeightedTrainer(Trainer):  # type: ignore[misc]
+    class WeightedTrainer(Trainer):  # type: ignore[misc]  # its library is untyped
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
             outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
             target, weight = inputs["input_ids"][:, 1:], inputs["weight"][:, 1:]
@@ -238,7 +238,7 @@ def _last_whole_checkpoint(folder: Path) -> str | None:
 def _reporter(bar: Bar) -> Any:
     from transformers import TrainerCallback
 
-    class Report(TrainerCallback):  # type: ignore[misc]
+    class Report(TrainerCallback):  # type: ignore[misc]  # its library is untyped
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             bar.advance(by=state.global_step - bar.done)
 

@@ -151,8 +151,7 @@ class TestCommandLine:
             self.call("verify", "ml1m")
 
     def test_stats(self) -> None:
-        if embedded_folder(source("ml-100k")) is None:
-            pytest.skip("recbole is not installed")
+        assert embedded_folder(source("ml-100k")) is not None, "recbole holds the embedded default; install it"
         numbers = self.call("stats", "ml-100k", "--json")
         assert (numbers["users"], numbers["items"], numbers["interactions"]) == (943, 1682, 100_000)
         assert "first_time      1997-09-20" in self.call("stats", "ml-100k")

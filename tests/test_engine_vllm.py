@@ -23,7 +23,7 @@ from harness.engines.vllm import load, supports
 from harness.errors import BadModel, RequestFailed
 from harness.model import Adapter, Checkpoint, EngineOptions, Model
 from harness.testing.engines import EngineContract, answers, largest_gap, questions, values
-from harness.types import Choose, Generate, Request, Scores, Text
+from harness.types import Choose, Generate, Key, Request, Scores, Text
 from tests import engine_models
 
 pytestmark = [
@@ -172,7 +172,7 @@ def test_views_with_other_adapters_share_the_engine_at_the_same_time(pair: Pair)
     views = [pair.vllm.engine(), *(pair.vllm.engine(adapter) for adapter in pair.adapters)]
     expected = [values(view, questions(8)) for view in views]
     for view in views:
-        view.submit([((f"{n}", 0, 0), request) for n, request in enumerate(questions(8))])  # type: ignore[misc]
+        view.submit([(Key(f"{n}"), request) for n, request in enumerate(questions(8))])
     views[1].close()
     for view, before in zip((views[2], views[0]), (expected[2], expected[0]), strict=True):
         found: dict[str, tuple[float, ...]] = {}

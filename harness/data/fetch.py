@@ -199,7 +199,7 @@ def _unpack(
                 with members.open(file.path) as content:
                     _write(content, stage / file.name, file, shown or package)
                 check(stage / file.name, file, declared.remedy, shown=f"{file.path} in {shown or package}")
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError) as error:
         raise BadData(
             f"{shown or package} is damaged: expected a zip file with {', '.join(f.path for f in wanted)}, "
             f"found: {str(error).strip(chr(39))}"

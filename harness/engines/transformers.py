@@ -261,7 +261,7 @@ def _read_chains(
         reads[row][path] = values
 
 
-class _Stop(transformers.StoppingCriteria):  # type: ignore[misc]
+class _Stop(transformers.StoppingCriteria):  # type: ignore[misc]  # its library is untyped
     """Ends each row of a batch once its text holds a stop string, and remembers how long the row was then."""
 
     def __init__(self, encoder: Encoder, prompts: Sequence[Ids], stop: tuple[str, ...], start: int) -> None:
