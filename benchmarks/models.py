@@ -72,3 +72,19 @@ def _tokenizer(folder: Path) -> None:
         json.dumps({"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "bos_token": "<s>", "eos_token": "</s>",
                     "unk_token": "<unk>", "pad_token": "<unk>", "legacy": True})
     )  # fmt: skip
+
+
+def random_lora(folder: Path, base: Path, seed: int) -> Path:
+    """A LoRA of rank 8 on the attention's q and v, with random weights on both sides."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    made = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"]))
+    for name, weights in made.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=0.02)
+    made.save_pretrained(folder)
+    return folder

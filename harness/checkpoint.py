@@ -39,6 +39,8 @@ BESIDE_TOKENIZERS = (
     "chat_template.jinja",
 )
 WANTED = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
+LISTS = ("rows", "loss", "validation")
+"""What a manifest of `harness tune` has one entry for each row or step of."""
 DTYPES = ("float32", "bfloat16", "float16")
 WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel")
 """How architectures that continue texts are called."""
@@ -82,6 +84,7 @@ def resolve(model: Model) -> Checkpoint:
         architecture=str(architectures[0]),
         encoder_decoder=encoder_decoder,
         context=_context(config),
+        manifest=_tuned(folder),
     )
 
 
@@ -109,7 +112,7 @@ def resolve_adapter(folder: str | Path, checkpoint: Checkpoint) -> Adapter:
         weights = path / "adapter_model.bin"
     else:
         raise BadModel(f"adapter {folder} holds no weights: adapter_model.safetensors is missing")
-    manifest = _json(path / "harness.json") if (path / "harness.json").is_file() else None
+    manifest = _tuned(path)
     made_on = (manifest or {}).get("base_digest")
     if made_on is not None and made_on != checkpoint.digest:
         raise BadModel(
@@ -118,6 +121,13 @@ def resolve_adapter(folder: str | Path, checkpoint: Checkpoint) -> Adapter:
         )
     digest = _digest([weights, path / "adapter_config.json"])
     return Adapter(path, str(folder), digest, _highest_rank(config, rank), manifest)
+
+
+def _tuned(folder: Path) -> dict[str, Any] | None:
+    """What `harness tune` wrote beside the weights, without its long lists."""
+    if not (folder / "harness.json").is_file():
+        return None
+    return {key: value for key, value in _json(folder / "harness.json").items() if key not in LISTS}
 
 
 def _folder(model: Model) -> Path:

@@ -30,6 +30,18 @@ class BadModel(HarnessError):
     """A model or adapter cannot be loaded, or is not what it claims to be."""
 
 
+class BadAdapter(BadModel):
+    """One of the adapters that were to be loaded together cannot be; without it the others can."""
+
+    def __init__(self, reason: str, digest: str) -> None:
+        super().__init__(reason)
+        self.digest = digest
+
+
+class EngineStopped(HarnessError):
+    """A loaded model died at work; what it answered is kept, and a new one can go on."""
+
+
 class StaleRun(HarnessError):
     """The run directory belongs to another experiment or another process."""
 

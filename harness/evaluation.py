@@ -1,14 +1,11 @@
-"""From a task and a model to complete run directories: what `harness run` does.
-
-One model is loaded at most once, and only if something is owed; several adapters share it.
-"""
+"""From a task and a model to a complete run directory: what `harness run` does, and `harness grid` for each cell."""
 
 from __future__ import annotations
 
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -16,18 +13,18 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from harness import __version__, registry
-from harness.checkpoint import resolve, resolve_adapter
 from harness.data.home import home
 from harness.engines import Engine
 from harness.engines.cache import Cached, ResponseCache
-from harness.engines.text import LoadedModel, context_of
+from harness.engines.text import context_of
 from harness.engines.wrappers import Counted, Retried
 from harness.errors import BadModel, BadSetting, InstanceFailed, NotApplicable
 from harness.knobs import settings
-from harness.model import Adapter, Checkpoint, EngineOptions, Model
+from harness.loading import Base, Ready
+from harness.model import Adapter, EngineOptions, Model
 from harness.progress import progress_bar
 from harness.runner import evaluate, questions
 from harness.scoring import chance_levels, not_applicable, score
@@ -59,12 +56,6 @@ class Job:
     cache: bool = True
 
 
-class Ready(NamedTuple):
-    engine: Engine
-    version: str
-    """Of the software that answers; part of a cached answer's address."""
-
-
 @dataclass(frozen=True)
 class Contestant:
     """Somebody who answers: a base model, a model with an adapter, or a baseline."""
@@ -78,35 +69,32 @@ class Contestant:
 
 
 def perform(job: Job, say: Callable[[str], None]) -> list[Path]:
-    """Bring every run of the job to completion and return their directories, in the order of the adapters."""
+    """Bring every run of the job to completion and return their directories, in the order of the adapters.
+
+    The model is loaded at most once, and only if something is owed; the adapters share it.
+    """
     if job.run_dir is not None and len(job.adapters) > 1:
         raise BadModel("--run-dir names one directory, but several adapters make several runs; leave it out")
+    if is_baseline(job.model):
+        return [complete(job, baseline(job), say)]
+    with Base(job.model, job.options, say) as base:
+        wanted: list[Adapter | None] = [base.adapter(folder) for folder in job.adapters]
+        return [complete(job, language_model(job, base, adapter), say) for adapter in wanted or [None]]
+
+
+def is_baseline(model: Model) -> bool:
+    """Whether it needs no prompt. Raises BadModel for a kind of model that there is not."""
+    groups = registry.baseline_groups()
+    if model.engine not in ("auto", *registry.engine_names(), *groups):
+        raise BadModel(registry.unknown("kind of model", model.engine, [*registry.engine_names(), *groups]))
+    return model.engine in groups
+
+
+def complete(job: Job, contestant: Contestant, say: Callable[[str], None]) -> Path:
+    """Ask what is owed of one run, and return its directory. Raises whatever keeps it from completion."""
     _check_sample(job)
-    with ExitStack() as stack:
-        groups = registry.baseline_groups()
-        if job.model.engine not in ("auto", *registry.engine_names(), *groups):
-            kinds = [*registry.engine_names(), *groups]
-            raise BadModel(registry.unknown("kind of model", job.model.engine, kinds))
-        if job.model.engine in groups:
-            contestants: Sequence[Contestant] = [_baseline(job)]
-        else:
-            contestants = _language_models(job, stack, say)
-        return [_complete(job, contestant, say) for contestant in contestants]
-
-
-def _check_sample(job: Job) -> None:
-    """A sample of everything would be the same questions under another name."""
-    if job.sample is None:
-        return
-    known = job.task.size(job.split)
-    size = sum(1 for _ in job.task.instances(job.split)) if known is None else known
-    if job.sample.size >= size:
-        raise BadSetting(f"--sample {job.sample.size}: there are {size} {job.split} instances; leave it out for all")
-
-
-def _complete(job: Job, contestant: Contestant, say: Callable[[str], None]) -> Path:
     manifest = _manifest(job, contestant)
-    path = job.run_dir or job.runs / job.task.name / manifest["identity"]["run"]
+    path = run_path(job, contestant)
     with Run.open(path, manifest) as run:
         if read_scores(path) is not None:
             say(f"{path} is complete already")
@@ -123,6 +111,23 @@ def _complete(job: Job, contestant: Contestant, say: Callable[[str], None]) -> P
         chance = chance_levels(job.task.metrics, questions(job.task, job.split, job.sample))
         run.finish(score(path, job.task.metrics, chance))
     return path
+
+
+def run_path(job: Job, contestant: Contestant) -> Path:
+    """Where the run is, or will be."""
+    if job.run_dir is not None:
+        return job.run_dir
+    return job.runs / job.task.name / identify(job.task, job.split, job.sample, contestant.who).run
+
+
+def _check_sample(job: Job) -> None:
+    """A sample of everything would be the same questions under another name."""
+    if job.sample is None:
+        return
+    known = job.task.size(job.split)
+    size = sum(1 for _ in job.task.instances(job.split)) if known is None else known
+    if job.sample.size >= size:
+        raise BadSetting(f"--sample {job.sample.size}: there are {size} {job.split} instances; leave it out for all")
 
 
 def _answer(job: Job, contestant: Contestant, run: Run) -> None:
@@ -180,7 +185,8 @@ def _manifest(job: Job, contestant: Contestant) -> dict[str, Any]:
     }
 
 
-def _baseline(job: Job) -> Contestant:
+def baseline(job: Job) -> Contestant:
+    """A model that needs no prompt. Raises BadModel for an unknown one, or options that are for language models."""
     group = registry.baseline_groups()[job.model.engine]
     if job.model.name not in group.names:
         names = sorted(f"{job.model.engine}:{name}" for name in group.names)
@@ -201,53 +207,21 @@ def _baseline(job: Job) -> Contestant:
     )
 
 
-def _language_models(job: Job, stack: ExitStack, say: Callable[[str], None]) -> Sequence[Contestant]:
-    checkpoint = resolve(job.model)
-    adapters = [resolve_adapter(folder, checkpoint) for folder in job.adapters]
-    kind = _engine_kind(job.model, checkpoint)
-    load = registry.engine_loader(kind)
-    template = job.template or job.task.template
-    loaded: list[LoadedModel] = []
-
-    def model() -> LoadedModel:
-        if not loaded:
-            say(f"loading {checkpoint.name} ({checkpoint.dtype}) with {kind}")
-            loaded.append(load(checkpoint, adapters, job.options))
-            stack.callback(loaded[0].close)
-        return loaded[0]
-
-    def prepare(adapter: Adapter | None) -> Ready:
-        if adapter is not None:
-            from harness.engines.adapters import prove_adapter
-
-            change = prove_adapter(model(), adapter, template, list(islice(_probes(job), PROBES)))
-            say(f"adapter {adapter.name} changes log-probabilities by up to {change:.3g}")
-        return Ready(model().engine(adapter, template), model().version)
-
-    def contestant(adapter: Adapter | None) -> Contestant:
-        who = {
-            "engine": kind,
-            "weights": checkpoint.digest,
-            "adapter": adapter.digest if adapter else None,
-            "dtype": checkpoint.dtype,
-            "template": _template_identity(template),
-            "context": context_of(checkpoint, job.options),
-        }
-        how = ", ".join([kind, checkpoint.dtype, *([] if template == job.task.template else [template])])
-        name = checkpoint.name + (f" + {adapter.name}" if adapter else "") + f" ({how})"
-        shown = {"name": name, "architecture": checkpoint.architecture, "tuned": adapter.manifest if adapter else None}
-        return Contestant(who, shown, lambda: prepare(adapter))
-
-    wanted: Sequence[Adapter | None] = adapters or [None]
-    return [contestant(adapter) for adapter in wanted]
-
-
-def _engine_kind(model: Model, checkpoint: Checkpoint) -> str:
-    if model.engine != "auto":
-        return model.engine
-    from harness.engines.vllm import supports
-
-    return "vllm" if supports(checkpoint) else "hf"
+def language_model(job: Job, base: Base, adapter: Adapter | None) -> Contestant:
+    """A base model, or one of the adapters that it was told of. Loads nothing."""
+    checkpoint, template = base.checkpoint, job.template or job.task.template
+    who = {
+        "engine": base.kind,
+        "weights": checkpoint.digest,
+        "adapter": adapter.digest if adapter else None,
+        "dtype": checkpoint.dtype,
+        "template": _template_identity(template),
+        "context": context_of(checkpoint, job.options),
+    }
+    how = ", ".join([base.kind, checkpoint.dtype, *([] if template == job.task.template else [template])])
+    name = checkpoint.name + (f" + {adapter.name}" if adapter else "") + f" ({how})"
+    shown = {"name": name, "architecture": checkpoint.architecture, "tuned": adapter.manifest if adapter else None}
+    return Contestant(who, shown, lambda: base.ready(adapter, template, lambda: list(islice(_probes(job), PROBES))))
 
 
 def _probes(job: Job) -> Iterator[str]:

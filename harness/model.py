@@ -67,6 +67,8 @@ class Checkpoint:
     encoder_decoder: bool
     context: int | None
     """Longest sequence in tokens that its configuration allows, if it says."""
+    manifest: dict[str, Any] | None = None
+    """What `harness tune` wrote beside it, if it made this model."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 harness.tasks       a `Task` subclass
 harness.engines     a `load(checkpoint, adapters, options)` that returns a `LoadedModel`
 harness.baselines   a `Baselines` group; `--model GROUP:NAME` names one of it
+harness.suites      a `harness.grid.declared.Grid`; `harness grid NAME` runs it
 """
 
 from __future__ import annotations
@@ -60,6 +61,15 @@ def engine_names() -> list[str]:
 
 def engine_loader(name: str) -> Any:
     return _load("harness.engines", "engine", name)
+
+
+def suites() -> dict[str, Any]:
+    """Every registered grid, by name."""
+    return {entry.name: entry.load() for entry in sorted(entry_points(group="harness.suites"), key=lambda e: e.name)}
+
+
+def suite(name: str) -> Any:
+    return _load("harness.suites", "suite", name)
 
 
 def baseline_groups() -> dict[str, Baselines]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.errors import StaleRun
 from harness.metrics import Metric, PointMetric, Rows, Users, tied_pairs
 from harness.stats import interval
 from harness.store import Record, records
@@ -62,6 +63,27 @@ class Tally:
         self.instances += 1
         self.tied += record.tied
         self.tokens = [total + more for total, more in zip(self.tokens, record.tokens, strict=True)]
+
+
+def aligned(paths: Sequence[Path], metrics: Sequence[Metric]) -> dict[str, tuple[list[Rows], Users]]:
+    """By metric, one table of rows for each run, over the instances that every run has a row for, in one order.
+
+    StaleRun if the runs did not answer the same instances. A metric without a common row is left out.
+    """
+    runs = [{record.id: record for record in records(path)} for path in paths]
+    ids = sorted(runs[0]) if runs else []
+    for path, run in zip(paths, runs, strict=True):
+        if run.keys() != runs[0].keys():
+            raise StaleRun(f"{path} and {paths[0]} did not answer the same instances")
+    codes: dict[str, int] = {}
+    found: dict[str, tuple[list[Rows], Users]] = {}
+    for metric in metrics:
+        common = [name for name in ids if all(run[name].rows.get(metric.name) is not None for run in runs)]
+        if common:
+            users = [codes.setdefault(runs[0][name].user, len(codes)) for name in common]
+            tables = [np.array([run[name].rows[metric.name] for name in common], dtype=np.float64) for run in runs]
+            found[metric.name] = tables, np.array(users, dtype=np.int64)
+    return found
 
 
 def chance_levels(metrics: Sequence[Metric], instances: Iterable[Instance]) -> dict[str, float]:

@@ -8,7 +8,7 @@ the line near 40). Hits and misses of independent instances get the Wilson inter
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import sqrt
 from statistics import NormalDist
 from typing import Literal, NamedTuple
@@ -69,16 +69,49 @@ def difference(metric: Metric, ours: Rows, theirs: Rows, users: Users, seed: int
     return _resample(gap, users, seed)
 
 
+class Spread(NamedTuple):
+    """How much a score varies with the units that it is measured on."""
+
+    variance: float
+    """nan with fewer than two units, or where the score is undefined without one."""
+    unit: Literal["user", "instance"]
+    units: int
+
+
+def spread(statistic: Statistic, users: Users, seed: int = 0) -> Spread:
+    """Variance of a statistic over units drawn anew: jackknife below `FEW` units, bootstrap from there on.
+
+    `statistic` gets row numbers, and `users`: (n,) says whose rows they are.
+    """
+    members = _members(users)
+    unit: Literal["user", "instance"] = "user" if len(members) < len(users) else "instance"
+    if len(members) < 2:
+        return Spread(float("nan"), unit, len(members))
+    values = _replicates(statistic, members, unit, users, seed)
+    if len(members) < FEW:
+        return Spread(_jackknife_variance(values), unit, len(members))
+    defined = values[~np.isnan(values)]
+    return Spread(float(defined.var(ddof=1)) if len(defined) > 1 else float("nan"), unit, len(members))
+
+
 def _resample(statistic: Statistic, users: Users, seed: int) -> Interval:
     members = _members(users)
     unit: Literal["user", "instance"] = "user" if len(members) < len(users) else "instance"
     if len(members) < 2:
         return Interval(float("nan"), float("nan"), unit, len(members), "undefined")
+    values = _replicates(statistic, members, unit, users, seed)
     if len(members) < FEW:
-        without = [np.concatenate(members[:i] + members[i + 1 :]) for i in range(len(members))]
-        values = np.array([statistic(picks, users[picks]) for picks in without])
-        whole = statistic(np.arange(len(users)), users)
-        return _jackknife(whole, values, unit)
+        return _jackknife(statistic(np.arange(len(users)), users), values, unit)
+    return _percentiles(values, unit, len(members))
+
+
+def _replicates(
+    statistic: Statistic, members: Sequence[Picks], unit: Literal["user", "instance"], users: Users, seed: int
+) -> NDArray[np.float64]:
+    """The statistic without each unit in turn if they are few, else over units drawn with replacement."""
+    if len(members) < FEW:
+        without = [np.concatenate([*members[:i], *members[i + 1 :]]) for i in range(len(members))]
+        return np.array([statistic(picks, users[picks]) for picks in without])
     rng = np.random.default_rng(seed)
     values = np.empty(DRAWS)
     for draw in range(DRAWS):
@@ -87,7 +120,7 @@ def _resample(statistic: Statistic, users: Users, seed: int) -> Interval:
         # A user drawn twice counts as two users, or a mean over users would forget the second.
         who = np.repeat(np.arange(len(chosen)), [len(members[i]) for i in chosen]) if unit == "user" else chosen
         values[draw] = statistic(picks, who)
-    return _percentiles(values, unit, len(members))
+    return values
 
 
 def _mean_interval(values: NDArray[np.float64], users: Users, seed: int) -> Interval:
@@ -125,11 +158,15 @@ def _jackknife(whole: float, without: NDArray[np.float64], unit: Literal["user",
     from scipy.stats import t  # here, because importing it takes longer than `harness --help` may
 
     n = len(without)
-    spread = float(np.sqrt((n - 1) / n * np.sum((without - without.mean()) ** 2)))
-    half = float(t.ppf((1 + LEVEL) / 2, n - 1)) * spread
+    half = float(t.ppf((1 + LEVEL) / 2, n - 1)) * sqrt(_jackknife_variance(without))
     if np.isnan(half) or np.isnan(whole):
         return Interval(float("nan"), float("nan"), unit, n, "undefined")
     return Interval(whole - half, whole + half, unit, n, "jackknife-t")
+
+
+def _jackknife_variance(without: NDArray[np.float64]) -> float:
+    n = len(without)
+    return float((n - 1) / n * np.sum((without - without.mean()) ** 2))
 
 
 def _percentiles(values: NDArray[np.float64], unit: Literal["user", "instance"], units: int) -> Interval:

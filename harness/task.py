@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 from harness.errors import NotApplicable
 from harness.metrics import Metric
@@ -49,8 +49,18 @@ class Task(ABC):
         """The texts that the paper tunes on."""
         raise NotApplicable(f"task {self.name!r} has no training texts")
 
+    @property
+    def recipes(self) -> Mapping[str, Mapping[str, Any]]:
+        """How the paper fine-tunes, by budget, the default first; fields are those of `harness.tuning.recipe`."""
+        return {}
+
+    def paper_selection(self, places: Sequence[Sequence[int]]) -> Sequence[tuple[int, int]]:
+        """Where the paper's own validation reads an answer, as (row, place), given the places of answer tokens in
+        the ids of every validation text: for `selection=paper`, where that is not simply the end of each prompt."""
+        raise NotApplicable(f"task {self.name!r} knows no selection of its paper's own; use selection=correct")
+
     def unlabelled(self) -> Iterator[str]:
-        """Texts about the task's items that hold no preference label and no user of any split."""
+        """Texts in the task's form that hold no true preference label and no user of any split."""
         raise NotApplicable(f"task {self.name!r} has no unlabelled texts")
 
     def export(self, split: Split) -> tuple[str, bytes]:

@@ -105,19 +105,18 @@ def _standing(entries: Sequence[Entry]) -> Standing:
         headline=headline,
         metrics=manifest["metrics"],
         entries=sorted(entries, key=place),
-        reported=[] if manifest["sample"] else _reported(manifest),
+        reported=[] if manifest["sample"] else reported(manifest["task"], manifest["split"], manifest["settings"]),
     )
 
 
-def _reported(manifest: Mapping[str, Any]) -> list[Reported]:
+def reported(task: str, split: str, settings: Mapping[str, Any]) -> list[Reported]:
     """The published tables for this task, split and the settings that they name."""
     folder = files("leaderboard") / "reference"
     found = []
     for file in sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name):
         for table in tomllib.loads(file.read_text("utf-8"))["table"]:
-            ours = manifest["settings"]
-            same = all(ours.get(name) == value for name, value in table["settings"].items())
-            if table["task"] == manifest["task"] and table["split"] == manifest["split"] and same:
+            same = all(settings.get(name) == value for name, value in table["settings"].items())
+            if table["task"] == task and table["split"] == split and same:
                 fields = ("metric", "source", "note", "own", "columns", "rows")
                 found.append(Reported(*(table[name] for name in fields)))
     return found

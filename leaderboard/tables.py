@@ -45,8 +45,8 @@ def _section(standing: Standing) -> list[str]:
     head = ["", "Model", *shown, "n", "failed", "tokens read / written", "time"]
     places = iter(range(1, len(standing.entries) + 1))
     body = [_row(entry, shown, places) for entry in standing.entries]
-    chance = ["", "*chance*", *(_number(standing.chance.get(name)) for name in shown), "", "", "", ""]
-    lines = [f"## {standing.title}", "", *_table(head, [*body, chance]), "", _note(standing), ""]
+    chance = ["", "*chance*", *(number(standing.chance.get(name)) for name in shown), "", "", "", ""]
+    lines = [f"## {standing.title}", "", *table(head, [*body, chance]), "", _note(standing), ""]
     lines += [
         line
         for entry in standing.entries
@@ -72,11 +72,11 @@ def _row(entry: Entry, metrics: Sequence[str], places: Any) -> list[str]:
 
 def _reported(reported: Reported) -> list[str]:
     head = [reported.columns[0], *(f"**{name}**" if name == reported.own else name for name in reported.columns[1:])]
-    rows = [[str(first), *(_number(value) for value in rest)] for first, *rest in reported.rows]
+    rows = [[str(first), *(number(value) for value in rest)] for first, *rest in reported.rows]
     return [
         f"Reported by the paper, not measured here: {reported.metric}, {reported.source}. {reported.note}.",
         "",
-        *_table(head, rows),
+        *table(head, rows),
         "",
     ]
 
@@ -89,7 +89,8 @@ def _note(standing: Standing) -> str:
     return f"Brackets: 95 % interval, {interval_note(made)}. Failed instances count as the worst answer."
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A markdown table, a line each."""
     columns = list(zip(head, *rows, strict=True))
     widths = [max(len(cell) for cell in column) for column in columns]
 
@@ -110,11 +111,12 @@ def _cell(found: Mapping[str, Any] | None) -> str:
     if found["value"] is None:
         return "undefined"
     if found["low"] is None:
-        return _number(found["value"])
-    return f"{_number(found['value'])} [{_number(found['low'])}, {_number(found['high'])}]"
+        return number(found["value"])
+    return f"{number(found['value'])} [{number(found['low'])}, {number(found['high'])}]"
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Four places; blank for nothing."""
     return "" if value is None else f"{value:.4f}"
 
 

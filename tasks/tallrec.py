@@ -21,18 +21,20 @@ several tokens is scored whole.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import exp
-from typing import ClassVar, Literal
+from statistics import mode
+from typing import Any, ClassVar, Literal
 
-from harness.data.splits import few_shot
+from harness.errors import BadSetting
 from harness.knobs import knob
 from harness.metrics import AUC, MeanOf, Metric, UserAUC
 from harness.task import Task
 from harness.types import Choose, Example, Instance, Prediction, Program, Split, ask
 from tasks.prompts import load_texts
+from tasks.recipes import load_recipes
 from tasks.tallrec_data import Books, Movies
 
 
@@ -96,13 +98,31 @@ class TALLRec(Task):
         for instance in self.instances(split):
             yield Example(self.prompt(instance), self.row(instance)["output"])
 
-    def pool(self, shots: int, seed: int) -> tuple[Example, ...]:
-        """The K training texts of a few-shot run, drawn and ordered as the authors draw and order them."""
-        rows = list(self.examples("train"))
-        return tuple(rows[row] for row in few_shot(len(rows), shots, seed))
+    @cached_property
+    def recipes(self) -> Mapping[str, Mapping[str, Any]]:
+        return load_recipes("tallrec")
+
+    def paper_selection(self, places: Sequence[Sequence[int]]) -> Sequence[tuple[int, int]]:
+        """Every third Yes or No token of eight texts in a row (finetune_rec.py, preprocess_logits_for_metrics).
+
+        It is the answer as long as each text has three: two in the instruction, and the answer. One more in a title
+        of a book shifts all that follow in the batch.
+        """
+        usual = mode(map(len, places))
+        if usual != 3:
+            raise BadSetting(
+                f"selection=paper reads every third Yes or No token, but this tokenizer finds {usual} in most texts; "
+                "use selection=correct"
+            )
+        found: list[tuple[int, int]] = []
+        for start in range(0, len(places), 8):
+            batch = [(row, place) for row in range(start, min(start + 8, len(places))) for place in places[row]]
+            found += batch[2::3]
+        return found
 
     def unlabelled(self) -> Iterator[str]:
-        return self._data.unlabelled()
+        for instance in self._data.unlabelled():
+            yield self.prompt(instance) + self.row(instance)["output"]
 
     def export(self, split: Split) -> tuple[str, bytes]:
         rows = [self.row(instance) for instance in self.instances(split)]

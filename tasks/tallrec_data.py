@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -43,13 +44,20 @@ class Movies:
             for number, (user, place) in enumerate(self._slice[CUTS[split]])
         ]
 
-    def unlabelled(self) -> Iterator[str]:
-        """Ten titles a text, in time order, without ratings, of the users who are in no split."""
+    def unlabelled(self) -> Iterator[Instance]:
+        """One window in ten of the users who are in no split; what was liked, and the answer, are thrown by a coin."""
         taken = {user for user, _ in self._slice}
         for user, events in enumerate(self._histories):
-            if user not in taken:
-                for start in range(0, len(events) - WINDOW + 1, WINDOW):
-                    yield ", ".join(f'"{event.item.text}"' for event in events[start : start + WINDOW])
+            if user in taken:
+                continue
+            coin = np.random.default_rng(user)
+            for place in range(WINDOW, len(events), WINDOW):
+                *liked, answer = (bool(side) for side in coin.integers(2, size=WINDOW + 1))
+                window = zip(events[place - WINDOW : place], liked, strict=True)
+                history = tuple(replace(event, liked=side) for event, side in window)
+                target = events[place].item
+                relevance = {target.id: float(answer)}
+                yield Instance(f"unlabelled-{user}-{place}", self.dataset.users[user], history, (target,), relevance)
 
     @cached_property
     def _histories(self) -> Sequence[tuple[Event, ...]]:
@@ -92,7 +100,7 @@ class Books:
     def rows(self, split: Split) -> Sequence[Instance]:
         return [_book_instance(f"book-{split}-{n}", record) for n, record in enumerate(tallrec_book.read(split))]
 
-    def unlabelled(self) -> Iterator[str]:
+    def unlabelled(self) -> Iterator[Instance]:
         raise NotApplicable("task 'tallrec' has no unlabelled texts for domain=book: the published files name no users")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -24,19 +24,36 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield home
 
 
-@pytest.fixture(scope="session")
-def tiny(request: pytest.FixtureRequest) -> Path:
-    """The quickstart's model, trained once and kept in pytest's cache until anything that makes it changes."""
-    from harness.scratch import train_from_scratch
-    from tasks.tallrec import TALLRec
-
-    made_by = ["harness/scratch.py", "harness/recipes/tiny.toml", "tasks/tallrec.py", "tasks/tallrec_data.py"]
+def _kept(request: pytest.FixtureRequest, name: str, make: Callable[[Path], object]) -> Path:
+    """A model that is trained once and kept in pytest's cache until anything that makes it changes."""
+    made_by = ["harness/tuning/scratch.py", "harness/recipes/tiny.toml", "tasks/tallrec.py", "tasks/tallrec_data.py"]
     content = b"".join((ROOT / name).read_bytes() for name in made_by)
     content += "".join(version(name) for name in ("torch", "transformers", "tokenizers")).encode()
-    folder = Path(str(request.config.cache.mkdir("tiny")))
+    folder = Path(str(request.config.cache.mkdir(name)))
     out = folder / sha256(content).hexdigest()[:12]
     if not out.exists():
         for old in folder.iterdir():
             shutil.rmtree(old)
-        train_from_scratch(TALLRec(), "tiny", out, threads=os.cpu_count())
+        make(out)
     return out
+
+
+@pytest.fixture(scope="session")
+def tiny(request: pytest.FixtureRequest) -> Path:
+    """The quickstart's model: it has learned TALLRec's movies."""
+    from harness.tuning.scratch import train_from_scratch
+    from tasks.tallrec import TALLRec
+
+    return _kept(request, "tiny", lambda out: train_from_scratch(TALLRec(), "tiny", out, threads=os.cpu_count()))
+
+
+@pytest.fixture(scope="session")
+def label_free(request: pytest.FixtureRequest) -> Path:
+    """The same without any preference: it knows the form of the prompts, and answers by a coin."""
+    from harness.tuning.scratch import train_from_scratch
+    from tasks.tallrec import TALLRec
+
+    def make(out: Path) -> None:
+        train_from_scratch(TALLRec(), "tiny", out, unlabelled=True, threads=os.cpu_count())
+
+    return _kept(request, "label_free", make)

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from harness.engines import FunctionEngine
 from harness.errors import RequestFailed
@@ -62,7 +62,15 @@ class Coins(Task):
         return Prediction({coin.id: reply.values[0] - reply.values[1]})
 
     def examples(self, split: Split = "train") -> Iterator[Example]:
-        yield from (Example(f"{instance.id}? ", "Yes.") for instance in self.instances(split))
+        for instance in self.instances(split):
+            (coin,) = instance.candidates or ()
+            liked = instance.relevance[coin.id] > 0
+            yield Example(f"Does {instance.user} like {coin.text}?", "Yes." if liked else "No.")
+
+    @property
+    def recipes(self) -> Mapping[str, Mapping[str, Any]]:
+        quick = {"batch": 16, "micro_batch": 8, "epochs": 4, "learning_rate": 5e-3, "evaluate_steps": 4}
+        return {"quick": quick, "none": {"learning_rate": 0.0, "selection": "last"}}
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from harness.cli import main
 from harness.comparison import compare
-from harness.scratch import train_from_scratch
 from harness.store import read_scores
+from harness.tuning.scratch import train_from_scratch
 from tasks.tallrec import TALLRec
 from tests import engine_models
 
@@ -91,7 +91,7 @@ class Short(TALLRec):
 
 def test_a_label_free_base_survives_a_kill_and_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = (
-        "import sys; from pathlib import Path; from harness.scratch import train_from_scratch\n"
+        "import sys; from pathlib import Path; from harness.tuning.scratch import train_from_scratch\n"
         "from tests.test_end_to_end import Short\n"
         "train_from_scratch(Short(), 'tiny', Path(sys.argv[1]), unlabelled=True)\n"
     )

@@ -23,6 +23,8 @@ from harness.engines import FunctionEngine
 from harness.errors import BadSetting, NotApplicable, RequestFailed
 from harness.runner import drive, solver
 from harness.testing import TaskContract
+from harness.tuning.recipe import Draw
+from harness.tuning.rows import draw
 from harness.types import SPLITS, Choose, Key, Prediction, Reply, Request, Scores, Split
 from tasks.prompts import load_texts
 from tasks.tallrec import TALLRec
@@ -150,11 +152,28 @@ def test_split_facts(movie: TALLRec) -> None:
 def test_unlabelled_texts_are_of_users_in_no_split(movie: TALLRec) -> None:
     texts = list(movie.unlabelled())
     taken = {instance.user for split in SPLITS for instance in movie.instances(split)}
+    unlabelled = list(movie._data.unlabelled())
+    assert not taken & {instance.user for instance in unlabelled}
+    assert texts == [movie.prompt(instance) + movie.row(instance)["output"] for instance in unlabelled]
     dataset = load("ml-100k")
     sizes = Counter(dataset.users[user] for user in dataset.user)
-    assert len(texts) == sum(count // 10 for user, count in sizes.items() if user not in taken)
-    assert not any(word in text for text in texts for word in ("Preference", "Yes.", "No."))
-    assert all(text.count('", "') == 9 for text in texts)
+    assert len(texts) == sum((count - 1) // 10 for user, count in sizes.items() if user not in taken)
+
+
+def test_labels_of_unlabelled_texts_are_thrown_by_a_coin(movie: TALLRec) -> None:
+    dataset = load("ml-100k")
+    truth = {
+        (dataset.users[user], dataset.items[item].id): rating > 3
+        for user, item, rating in zip(dataset.user, dataset.item, dataset.rating, strict=True)
+    }
+    unlabelled = list(movie._data.unlabelled())
+    sides = [event.liked is bool(truth[one.user, event.item.id]) for one in unlabelled for event in one.history]
+    answers = [(gain > 0) is bool(truth[one.user, item]) for one in unlabelled for item, gain in one.relevance.items()]
+    for agreed in (sides, answers):
+        assert abs(sum(agreed) / len(agreed) - 0.5) < 3 * 0.5 / len(agreed) ** 0.5
+    scores = [sum(event.liked for event in one.history) for one in unlabelled]
+    labels = [max(one.relevance.values()) for one in unlabelled]
+    assert roc_auc_score(labels, scores) == pytest.approx(0.5, abs=0.02)
 
 
 def softmax(values: np.ndarray) -> np.ndarray:
@@ -209,12 +228,17 @@ def test_few_shot_draws_are_those_of_datasets(rows: int, seed: int, data: st.Dat
 @pytest.mark.slow
 def test_pools_for_any_k(movie: TALLRec) -> None:
     rows = list(movie.examples("train"))
-    assert len(movie.pool(1, 0)) == 1
-    assert set(movie.pool(16, 7)) < set(movie.pool(64, 7)) < set(rows)
-    assert movie.pool(16, 7) != movie.pool(16, 8)
+    (one,) = draw(movie, Draw(shots=1)).examples
+    assert one in rows
+    few, more = (draw(movie, Draw(shots=shots, seed=7)) for shots in (16, 64))
+    assert few.pool == 8000
+    assert set(few.rows) < set(more.rows)
+    assert [rows[row] for row in few.rows] == few.examples
+    assert few.rows != draw(movie, Draw(shots=16, seed=8)).rows
+    assert sorted(draw(movie, Draw()).rows) == list(range(8000))
     assert {example.answer for example in rows} == {"Yes.", "No."}
     with pytest.raises(BadSetting, match="shots=8001 is not between 1 and the 8000 rows"):
-        movie.pool(8001, 0)
+        draw(movie, Draw(shots=8001))
 
 
 class TestMovieContract(TaskContract):

@@ -5,6 +5,7 @@ Commands import what they need when they run, so that help and listings answer a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import click
@@ -12,6 +13,7 @@ import click
 from harness import __version__
 from harness.cli.data import data
 from harness.cli.export import export
+from harness.cli.grid import grid
 from harness.cli.leaderboard import leaderboard
 from harness.cli.look import check, compare, models, prompt, show, tasks
 from harness.cli.run import run
@@ -34,13 +36,19 @@ def cli() -> None:
     """
 
 
-for command in (tasks, models, data, prompt, check, tune, run, show, compare, leaderboard):
+for command in (tasks, models, data, prompt, check, tune, run, grid, show, compare, leaderboard):
     cli.add_command(command)
 data.add_command(export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. 0 is success, 2 is misuse or unusable input, 130 an interrupt; a bug keeps its traceback."""
+    """Run a command and return its exit code.
+
+    0 is success, 1 a check or a cell of a grid that failed, 2 misuse or unusable input, 130 an interrupt; a bug keeps
+    its traceback.
+    """
+    # peft imports bitsandbytes wherever it is installed, which then warns of kernels that nobody asked for.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         result = cli.main(None if arguments is None else list(arguments), prog_name="harness", standalone_mode=False)
     except click.exceptions.Exit as leave:

@@ -35,11 +35,15 @@ def prove_adapter(
     base = loaded.engine(None, template)
     tuned = loaded.engine(adapter, template)
     try:
-        first, second, changed = _scores(base, requests), _scores(base, requests), _scores(tuned, requests)
+        first, second, changed = (
+            probe_scores(base, requests),
+            probe_scores(base, requests),
+            probe_scores(tuned, requests),
+        )
     finally:
         base.close()
         tuned.close()
-    noise, change = _distance(first, second), _distance(first, changed)
+    noise, change = distance(first, second), distance(first, changed)
     if change <= max(FLOOR, RATIO * noise):
         raise BadModel(
             f"adapter {adapter.name} changes nothing: over {len(requests)} prompts no log-probability moves by more "
@@ -48,7 +52,7 @@ def prove_adapter(
     return change
 
 
-def _scores(engine: Engine, requests: Sequence[Choose]) -> list[tuple[float, ...] | None]:
+def probe_scores(engine: Engine, requests: Sequence[Choose]) -> list[tuple[float, ...] | None]:
     """Log-probabilities of each request, None where it cannot be answered; raises `BadModel` if none can."""
     engine.submit([(Key(f"probe-{place}"), request) for place, request in enumerate(requests)])
     replies: dict[Key, tuple[float, ...] | None] = {}
@@ -63,7 +67,7 @@ def _scores(engine: Engine, requests: Sequence[Choose]) -> list[tuple[float, ...
     return [replies[Key(f"probe-{place}")] for place in range(len(requests))]
 
 
-def _distance(one: Sequence[tuple[float, ...] | None], other: Sequence[tuple[float, ...] | None]) -> float:
+def distance(one: Sequence[tuple[float, ...] | None], other: Sequence[tuple[float, ...] | None]) -> float:
     return max(
         abs(a - b)
         for before, after in zip(one, other, strict=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from inspect import signature
@@ -37,7 +37,13 @@ Read = dict[Ids, Sequence[float]]
 
 def load(checkpoint: Checkpoint, adapters: Sequence[Adapter], options: EngineOptions) -> LoadedModel:
     """Load weights and adapters, onto the GPU if there is one. Raises `BadModel` in one line where that fails."""
-    return TransformersModel(checkpoint, adapters, options)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    tokenizer = load_tokenizer(checkpoint)
+    model = load_weights(checkpoint, tokenizer)
+    names = {adapter.digest: f"adapter{place}" for place, adapter in enumerate(adapters)}
+    wrapped = load_adapters(model, checkpoint, adapters, names)
+    return TransformersModel(checkpoint, options, tokenizer, model, wrapped, names)
 
 
 class TransformersModel:
@@ -45,18 +51,25 @@ class TransformersModel:
 
     kind = "hf"
 
-    def __init__(self, checkpoint: Checkpoint, adapters: Sequence[Adapter], options: EngineOptions) -> None:
-        if options.threads is not None:
-            torch.set_num_threads(options.threads)
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        options: EngineOptions,
+        tokenizer: Any,
+        model: Any,
+        wrapped: Any = None,
+        adapters: Mapping[str, str] | None = None,
+    ) -> None:
+        """`model` may be one that is being tuned; `wrapped` is peft's switchboard of `adapters`, digest to name."""
         self.version = f"transformers {version('transformers')} peft {version('peft')} torch {version('torch')}"
         self.budget = options.batch_tokens
         """Tokens in one pass; halved whenever a batch did not fit into memory."""
+        self.model = model
         self._checkpoint = checkpoint
         self._context = context_of(checkpoint, options)
-        self._tokenizer = load_tokenizer(checkpoint)
-        self.model = load_weights(checkpoint, self._tokenizer)
-        self._adapters = {adapter.digest: f"adapter{place}" for place, adapter in enumerate(adapters)}
-        self._peft = load_adapters(self.model, checkpoint, adapters, self._adapters)
+        self._tokenizer = tokenizer
+        self._adapters = adapters or {}
+        self._peft = wrapped
 
     def engine(self, adapter: Adapter | None = None, template: str = "raw") -> Engine:
         if adapter is not None and adapter.digest not in self._adapters:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from harness.engines import Engine
 from harness.engines.encode import Encoder, Ids, load_tokenizer, one_line
 from harness.engines.text import Done, Job, LoadedModel, Probe, Probed, TextEngine, Writing, Written, context_of
-from harness.errors import BadModel, HarnessError, RequestFailed
+from harness.errors import BadAdapter, BadModel, EngineStopped, RequestFailed
 from harness.model import Adapter, Checkpoint, EngineOptions
 from harness.types import Generate
 
@@ -125,7 +125,7 @@ class VllmModel:
         try:
             outputs = self._engine.step()
         except Exception as error:  # its process died, for want of memory say
-            raise HarnessError(
+            raise EngineStopped(
                 f"vLLM stopped in the middle of its work ({one_line(error)}); the same command goes on"
             ) from error
         for output in outputs:
@@ -323,8 +323,10 @@ def _start(checkpoint: Checkpoint, adapters: Sequence[Adapter], options: EngineO
     if find_spec("vllm") is None:
         raise BadModel("vLLM is not installed; install the extra gpu or cpu, or use hf:" + checkpoint.name)
     rank = max((adapter.rank for adapter in adapters), default=RANKS[0])
-    if rank > RANKS[-1]:
-        raise BadModel(f"vLLM takes LoRA ranks up to {RANKS[-1]}, not {rank}; use hf:{checkpoint.name}")
+    for adapter in adapters:
+        if adapter.rank > RANKS[-1]:
+            why = f"vLLM takes LoRA ranks up to {RANKS[-1]}, not {adapter.rank}; use hf:{checkpoint.name}"
+            raise BadAdapter(why, adapter.digest)
     try:
         with _quiet():
             from vllm.engine.arg_utils import EngineArgs
@@ -365,9 +367,7 @@ def _add_adapters(engine: Any, checkpoint: Checkpoint, adapters: Sequence[Adapte
         try:
             engine.add_lora(request)
         except Exception as error:  # the engine's process passes on whatever went wrong there
-            raise BadModel(
-                f"vLLM cannot apply adapter {adapter.name} to {checkpoint.name}: {one_line(error)}; try "
-                f"hf:{checkpoint.name}"
-            ) from error
+            why = f"vLLM cannot apply adapter {adapter.name} to {checkpoint.name}: {one_line(error)}"
+            raise BadAdapter(f"{why}; try hf:{checkpoint.name}", adapter.digest) from error
         loras[adapter.digest] = request
     return loras

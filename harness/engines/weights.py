@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from harness.engines.encode import one_line
-from harness.errors import BadModel
+from harness.errors import BadAdapter, BadModel
 from harness.model import Adapter, Checkpoint
 
 
@@ -20,8 +20,11 @@ def _ends(*found: int | list[int] | None) -> list[int]:
     return sorted(ends)
 
 
-def load_weights(checkpoint: Checkpoint, tokenizer: Any) -> Any:
-    """The model in evaluation mode; every weight must come from the checkpoint, none from a random generator."""
+def load_weights(checkpoint: Checkpoint, tokenizer: Any, quantization: Any = None) -> Any:
+    """The model in evaluation mode; every weight must come from the checkpoint, none from a random generator.
+
+    `quantization` is a configuration of transformers, None for weights as they are.
+    """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     kind = transformers.AutoModelForSeq2SeqLM if checkpoint.encoder_decoder else transformers.AutoModelForCausalLM
@@ -32,8 +35,10 @@ def load_weights(checkpoint: Checkpoint, tokenizer: Any) -> Any:
             dtype=getattr(torch, checkpoint.dtype),
             local_files_only=True,
             output_loading_info=True,
+            quantization_config=quantization,
+            device_map={"": device} if quantization is not None else None,
         )
-        model = model.to(device).eval()
+        model = model.eval() if quantization is not None else model.to(device).eval()
     except Exception as error:  # whatever a library raises over bad weights
         raise BadModel(f"{checkpoint.name} cannot be loaded by transformers: {one_line(error)}") from error
     if missing := sorted(report["missing_keys"]):
@@ -74,6 +79,7 @@ def load_adapters(
                 else:
                     wrapped.load_adapter(adapter.folder, adapter_name=name)
         except Exception as error:  # whatever peft raises over a bad adapter
-            raise BadModel(f"adapter {adapter.name} cannot be put on {checkpoint.name}: {one_line(error)}") from error
+            why = f"adapter {adapter.name} cannot be put on {checkpoint.name}: {one_line(error)}"
+            raise BadAdapter(why, adapter.digest) from error
     wrapped.eval()
     return wrapped

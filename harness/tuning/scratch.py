@@ -9,31 +9,22 @@ A kill loses at most the steps since the last checkpoint; the same command goes 
 
 from __future__ import annotations
 
-import json
-import shutil
-import sys
-import time
 import tomllib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from harness import __version__
-from harness.errors import BadSetting, StaleRun
+from harness.errors import BadSetting
 from harness.knobs import settings
-from harness.progress import Bar, progress_bar
-from harness.signature import digest
-from harness.store import plain_disk_errors, write_json
+from harness.progress import progress_bar
 from harness.task import Task
+from harness.tuning.workshop import Clock, last_whole_checkpoint, made_once, quiet_transformers, steps_to
 from harness.types import Example
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
-MANIFEST = "harness.json"
 
 
 @dataclass(frozen=True)
@@ -78,63 +69,14 @@ def train_from_scratch(
         "recipe": asdict(recipe),
         "seed": seed,
     }
-    with plain_disk_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(out):
-        finished = _finished(out, digest(asked))
-        return finished if finished is not None else _make(task, asked, recipe, out, seed, threads)
 
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Nobody else makes this model meanwhile; who comes second finds it finished."""
-    lock = FileLock(out.with_name(f".{out.name}.lock"))
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise StaleRun(f"{out} is being made by another process; wait for it, or end it") from None
-    try:
-        yield
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
-
-
-def _make(
-    task: Task, asked: dict[str, Any], recipe: Recipe, out: Path, seed: int, threads: int | None
-) -> dict[str, Any]:
-    unlabelled = asked["texts"] == "unlabelled"
-    texts = [Example(text, "") for text in task.unlabelled()] if unlabelled else list(task.examples("train"))
-    work = out.with_name(out.name + ".partial") / digest(asked)
-    with plain_disk_errors(out):
-        work.mkdir(parents=True, exist_ok=True)
-        began = time.monotonic()
+    def make(work: Path) -> dict[str, Any]:
+        texts = [Example(text, "") for text in task.unlabelled()] if unlabelled else list(task.examples("train"))
+        clock = Clock(work)
         curve = _train(texts, recipe, work, seed, threads)
-        manifest = {
-            **asked,
-            "digest": digest(asked),
-            "rows": len(texts),
-            "loss": curve,
-            "seconds": round(time.monotonic() - began, 1),
-            "harness": __version__,
-        }
-        write_json(work / "model" / MANIFEST, manifest)
-        (work / "model").rename(out)
-        shutil.rmtree(work.parent)
-    return manifest
+        return {"rows": len(texts), "loss": curve, "seconds": clock.seconds, "harness": __version__}
 
-
-def _finished(out: Path, wanted: str) -> dict[str, Any] | None:
-    if not out.exists():
-        return None
-    try:
-        found: dict[str, Any] = json.loads((out / MANIFEST).read_text())
-        if found["digest"] == wanted:
-            shutil.rmtree(out.with_name(out.name + ".partial"), ignore_errors=True)
-            return found
-    except (OSError, ValueError, KeyError):
-        pass
-    raise StaleRun(f"{out} exists and holds something else; choose another --out, or delete it")
+    return made_once(out, asked, make)
 
 
 def _train(
@@ -143,10 +85,8 @@ def _train(
     import torch
     from datasets import Dataset
     from transformers import LlamaForCausalLM, PrinterCallback, Trainer, TrainingArguments, set_seed
-    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-    set_verbosity_error()
-    disable_progress_bar()
+    quiet_transformers()
     if threads is not None:
         torch.set_num_threads(threads)
     tokenizer = _tokenizer([text.prompt + text.answer for text in texts], recipe)
@@ -181,10 +121,10 @@ def _train(
     trainer = WeightedTrainer(model=model, args=arguments, train_dataset=rows, data_collator=_padded(tokenizer))
     with progress_bar("training from scratch, steps", -(-len(rows) // recipe.batch) * recipe.epochs) as bar:
         trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(_reporter(bar))
-        trainer.train(resume_from_checkpoint=_last_whole_checkpoint(work / "checkpoints"))
-    model.save_pretrained(work / "model")
-    tokenizer.save_pretrained(work / "model")
+        trainer.add_callback(steps_to(bar))
+        trainer.train(resume_from_checkpoint=last_whole_checkpoint(work / "checkpoints"))
+    model.save_pretrained(work / "made")
+    tokenizer.save_pretrained(work / "made")
     return [{"step": entry["step"], "loss": entry["loss"]} for entry in trainer.state.log_history if "loss" in entry]
 
 
@@ -219,30 +159,6 @@ def _padded(tokenizer: Any) -> Any:
         }
 
     return collate
-
-
-def _last_whole_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end; the Trainer writes its state file last."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True)
-    for checkpoint in found:
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_text())
-        except (OSError, ValueError):
-            shutil.rmtree(checkpoint)
-        else:
-            print(f"going on after step {checkpoint.name.partition('-')[2]}", file=sys.stderr)
-            return str(checkpoint)
-    return None
-
-
-def _reporter(bar: Bar) -> Any:
-    from transformers import TrainerCallback
-
-    class Report(TrainerCallback):  # type: ignore[misc]  # its library is untyped
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            bar.advance(by=state.global_step - bar.done)
-
-    return Report()
 
 
 def _tokenizer(texts: Sequence[str], recipe: Recipe) -> Any:

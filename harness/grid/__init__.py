@@ -1,0 +1,1 @@
+"""Many evaluations as one table: shots, seeds, adapters and models, each base model loaded once."""

@@ -1,0 +1,216 @@
+"""From a declared grid to its cells, with every name looked up and every setting checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from harness import registry
+from harness.errors import BadSetting
+from harness.evaluation import is_baseline
+from harness.grid.declared import Block, Grid, Pool, Settings, Shots, Stage
+from harness.model import DType, Model
+from harness.task import Task
+from harness.tuning.recipe import Draw, Recipe, find_recipe, split_settings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One fine-tuning: what a cell's model goes through before it is evaluated."""
+
+    tasks: tuple[Task, ...]
+    recipe: Recipe
+    draw: Draw
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One evaluation. Cells that differ in the seed alone make one row of the table."""
+
+    name: str
+    """Of the block."""
+    task: Task
+    """Evaluated."""
+    model: Model
+    adapter: Path | None
+    """A ready LoRA to start from."""
+    steps: tuple[Step, ...]
+    """Tuned in turn; none for a model or an adapter as it is."""
+    shots: Shots
+    seed: int | None
+    """None where nothing is drawn for this cell."""
+    tested: str = field(compare=False)
+    """The settings of the task, as the grid says them."""
+    trained: str = field(compare=False)
+    """Likewise what it is tuned on; empty for nothing."""
+
+    @property
+    def who(self) -> str:
+        """The model that it starts from, as people name it."""
+        name = self.model.name if self.model.engine == "auto" else f"{self.model.engine}:{self.model.name}"
+        return f"{name} + {self.adapter}" if self.adapter else name
+
+    def __str__(self) -> str:
+        said = [self.name, self.who, f"tuned on {self.trained}" if self.trained else ""]
+        said += [f"{self.shots} shots, seed {self.seed}" if self.seed is not None else "", f"tested on {self.tested}"]
+        return ", ".join(part for part in said if part)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What the command line puts in the place of a grid's own words, in every block; empty is no change."""
+
+    model: tuple[str, ...] = ()
+    shots: tuple[Shots, ...] = ()
+    seed: tuple[int, ...] = ()
+    adapter: tuple[str, ...] = ()
+    train: tuple[tuple[Settings, ...], ...] = ()
+    pool: Pool | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Options of the task and of the recipe."""
+    first: Mapping[str, str] = field(default_factory=dict)
+    """The same for the stage before."""
+    recipe_file: str | None = None
+
+
+def change(grid: Grid, changes: Changes) -> Grid:
+    """The grid with these changes.
+
+    Shots go to the blocks that tune. An adapter stands in for the stage before where blocks have one or an adapter
+    of their own, and goes to all blocks otherwise. Settings hold for what is tested, and for what is tuned on as far
+    as that does not say them itself.
+    """
+    staged = any(block.first or block.adapter for block in grid.blocks)
+    if changes.first and not any(block.first for block in grid.blocks):
+        raise BadSetting("--first-set is for grids with an earlier stage, and this one has none")
+    tunes = any(block.tunes for block in grid.blocks)
+    blocks = []
+    for block in grid.blocks:
+        if changes.adapter and (not staged or block.first or block.adapter):
+            block = replace(block, adapter=changes.adapter, first=None)
+        if changes.shots and (block.tunes or not tunes):
+            block = replace(block, shots=changes.shots)
+        block = replace(
+            block,
+            model=changes.model or block.model,
+            seed=changes.seed or block.seed,
+            train=changes.train or block.train,
+            pool=changes.pool or block.pool,
+            recipe_file=changes.recipe_file or block.recipe_file,
+        )
+        if block.first and changes.first:
+            block = replace(block, first=_change_stage(block.first, changes.first))
+        blocks.append(_change_settings(block, changes.settings))
+    return replace(grid, blocks=tuple(blocks))
+
+
+def expand(grid: Grid, dtype: DType = "auto") -> list[Cell]:
+    """All cells, each once for its block, in the order of the lists.
+
+    Raises BadSetting, UnknownName or NotApplicable, in one line, for anything that can be known to be wrong without
+    data and models.
+    """
+    cells = [cell for block in grid.blocks for cell in _cells(block, dtype)]
+    return list(dict.fromkeys(cells))
+
+
+def said(settings: Settings) -> str:
+    """`domain=book, readout=paper`."""
+    return ", ".join(f"{name}={_text(value)}" for name, value in settings.items())
+
+
+def _cells(block: Block, dtype: DType) -> Iterator[Cell]:
+    where = f"block {block.name!r} of the grid" if block.name else f"the block of the grid on {block.task!r}"
+    kind = registry.task_kind(block.task)
+    if not block.model:
+        raise BadSetting(f"{where} has no model; name one with --model")
+    if block.first and block.adapter:
+        raise BadSetting(f"{where} has both adapter and first; an adapter is what an earlier stage would make")
+    start = () if block.first is None else (_stage(block.first, where),)
+    adapters: list[Path | None] = [Path(folder) for folder in _once(block.adapter)]
+    for model in [Model.parse(name, dtype=dtype) for name in _once(block.model)]:
+        if is_baseline(model):
+            model = replace(model, dtype="auto")
+            if block.tunes or adapters or start:
+                what = f"{model.engine}:{model.name} cannot be tuned"
+                raise BadSetting(f"{where}: {what}; give it a block of its own, without shots and adapters")
+        for test in block.test:
+            task = registry.build(kind, _texts(test), f"test of {where}")
+            plain = Cell(block.name, task, model, None, start, 0, None, _named(block.task, [test]), "")
+            if block.first is not None:
+                plain = replace(plain, trained=_named(block.first.task, [block.first.set]))
+            for adapter in adapters or [None]:
+                for shots in _once(block.shots):
+                    cell = replace(plain, adapter=adapter)
+                    if shots == 0:
+                        yield cell
+                        continue
+                    yield from _tuned(block, cell, shots, block.train or ((test,),), where)
+
+
+def _tuned(
+    block: Block, plain: Cell, shots: Shots, trains: Sequence[tuple[Settings, ...]], where: str
+) -> Iterator[Cell]:
+    """The cells of one number of shots: what is tuned on, by seed."""
+    kind = registry.task_kind(block.task)
+    for train in trains:
+        tasks = tuple(registry.build(kind, _texts(each), f"train of {where}") for each in train)
+        file = Path(block.recipe_file) if block.recipe_file else None
+        recipe = find_recipe(tasks[0], _texts(block.recipe), file)
+        trained = ", then ".join(part for part in (plain.trained, _named(block.task, train)) if part)
+        for seed in _once(block.seed):
+            step = Step(tasks, recipe, _draw(shots, seed, block.pool, where))
+            yield replace(plain, steps=(*plain.steps, step), shots=shots, seed=seed, trained=trained)
+
+
+def _stage(stage: Stage, where: str) -> Step:
+    what = f"the first stage of {where}"
+    task = registry.build(registry.task_kind(stage.task), _texts(stage.set), what)
+    file = Path(stage.recipe_file) if stage.recipe_file else None
+    recipe = find_recipe(task, _texts(stage.recipe), file)
+    if stage.shots == 0:
+        raise BadSetting(f"{what} has 0 shots; leave the stage out")
+    return Step((task,), recipe, _draw(stage.shots, stage.seed, stage.pool, what))
+
+
+def _draw(shots: Shots, seed: int, pool: Pool, where: str) -> Draw:
+    given = {"shots": "none" if shots == "all" else str(shots), "seed": str(seed), "pool": pool}
+    return registry.build(Draw, given, where)
+
+
+def _change_stage(stage: Stage, given: Mapping[str, str]) -> Stage:
+    of_task, of_recipe = split_settings(registry.task_kind(stage.task), given)
+    return replace(stage, set={**stage.set, **of_task}, recipe={**stage.recipe, **of_recipe})
+
+
+def _change_settings(block: Block, given: Mapping[str, str]) -> Block:
+    if not given:
+        return block
+    of_task, of_recipe = split_settings(registry.task_kind(block.task), given)
+    return replace(
+        block,
+        test=tuple({**test, **of_task} for test in block.test),
+        train=tuple(tuple({**of_task, **each} for each in choice) for choice in block.train),
+        recipe={**block.recipe, **of_recipe},
+    )
+
+
+def _named(task: str, settings: Iterable[Settings]) -> str:
+    """`domain=movie + domain=book`, or the task's name where no setting is said."""
+    return " + ".join(said(each) or task for each in settings)
+
+
+def _texts(settings: Settings) -> dict[str, str]:
+    return {name: _text(value) for name, value in settings.items()}
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _once(values: Iterable[T]) -> list[T]:
+    return list(dict.fromkeys(values))

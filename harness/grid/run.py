@@ -1,0 +1,264 @@
+"""A grid from its cells to run directories: everything is tuned once, every base model loaded once.
+
+A cell that fails is reported and the others go on. Nothing is remembered beside the adapters and the run
+directories, so a killed grid goes on when it is started again, and what is complete costs a look.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, TypeVarTuple
+
+from harness.engines.encode import one_line
+from harness.errors import EngineStopped, HarnessError, InstanceFailed
+from harness.evaluation import Job, baseline, complete, is_baseline, language_model, run_path
+from harness.grid.cells import Cell, Step
+from harness.loading import Base
+from harness.model import Adapter, EngineOptions, Model
+from harness.signature import Sample, describe, digest
+from harness.store import read_scores
+from harness.tuning.spec import Tuning, identity
+from harness.types import Split
+
+T = TypeVar("T")
+Given = TypeVarTuple("Given")
+Say = Callable[[str], None]
+Tune = Callable[[Tuning, Path, Say, int | None], Mapping[str, Any]]
+"""`harness.tuning.job.tune`: make the model in a folder, or see that it is there."""
+COMPLETE, OWED, UNTUNED = "complete", "to evaluate", "to tune and evaluate"
+
+
+@dataclass(frozen=True)
+class How:
+    """How the cells of a grid are evaluated, and where results lie."""
+
+    split: Split = "test"
+    sample: Sample | None = None
+    options: EngineOptions = field(default_factory=EngineOptions)
+    runs: Path = Path("runs")
+    tuned: Path = Path("tuned")
+    cache: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell: a complete run, or the reason why there is none."""
+
+    cell: Cell
+    run: Path | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    outcomes: tuple[Outcome, ...]
+    """In the order of the cells."""
+    starts: int
+    """How many engines were started."""
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        return tuple(outcome for outcome in self.outcomes if outcome.failure is not None)
+
+
+@dataclass(frozen=True)
+class Failure:
+    reason: str
+    engine: bool = False
+    """Whether the loaded model cannot be trusted any more."""
+
+
+class Contender(NamedTuple):
+    """Who answers for a cell, once everything is tuned."""
+
+    model: Model
+    adapter: Path | None
+
+
+def run_grid(cells: Sequence[Cell], how: How, say: Say, tune: Tune) -> Finished:
+    """Tune what is owed, then evaluate, one base model after another; never raises for a single cell's sake."""
+    tunings = Tunings(how, tune, say)
+    done: dict[Cell, Path | Failure] = {}
+    groups: dict[Model, list[tuple[Cell, Path | None]]] = {}
+    # By the model that is tuned, so that its tunings are neighbours; all of them before anything is loaded to answer,
+    # so that an engine knows all its adapters when it starts, and never shares the memory with a training.
+    places = {model: place for place, model in enumerate(dict.fromkeys(cell.model for cell in cells))}
+    for cell in sorted(cells, key=lambda cell: places[cell.model]):
+        found = attempt(say, tunings.make, cell)
+        if isinstance(found, Failure):
+            say(f"{cell}: failed: {found.reason}")
+            done[cell] = found
+        else:
+            groups.setdefault(found.model, []).append((cell, found.adapter))
+    starts = 0
+    for model, group in groups.items():
+        made, started = _evaluate(model, group, how, say)
+        done |= made
+        starts += started
+    return Finished(tuple(_outcome(cell, done[cell]) for cell in cells), starts)
+
+
+def plan(cells: Sequence[Cell], how: How) -> list[tuple[Cell, str]]:
+    """Each cell and what it needs: complete, to evaluate, to tune and evaluate, or the reason why it would fail.
+    Changes nothing and loads nothing."""
+    tunings = Tunings(how, _never, _silent)
+    bases: dict[Model, Base | Failure] = {}
+
+    def state(cell: Cell) -> str:
+        found = tunings.find(cell)
+        if found is None:
+            return UNTUNED
+        job = _job(cell, found.model, how)
+        if is_baseline(found.model):
+            path = run_path(job, baseline(job))
+        else:
+            if found.model not in bases:
+                bases[found.model] = attempt(_silent, Base, found.model, how.options, _silent)
+            base = bases[found.model]
+            if isinstance(base, Failure):
+                raise HarnessError(base.reason)
+            adapter = base.adapter(found.adapter) if found.adapter else None
+            path = run_path(job, language_model(job, base, adapter))
+        return OWED if read_scores(path) is None else COMPLETE
+
+    def said(cell: Cell) -> str:
+        found = attempt(_silent, state, cell)
+        return f"fails: {found.reason}" if isinstance(found, Failure) else found
+
+    return [(cell, said(cell)) for cell in cells]
+
+
+class Tunings:
+    """What the steps of cells become. Cells share what they have in common, a failure too."""
+
+    def __init__(self, how: How, tune: Tune, say: Say) -> None:
+        self._how = how
+        self._make = tune
+        self._say = say
+        self._known: dict[tuple[Contender, Step], Contender | Failure] = {}
+
+    def make(self, cell: Cell) -> Contender:
+        """Tune what is owed for the cell. Raises HarnessError if that failed, now or for another cell."""
+        start = Contender(cell.model, cell.adapter)
+        for step in cell.steps:
+            if (start, step) not in self._known:
+                self._known[start, step] = attempt(self._say, self._tune, start, step)
+            found = self._known[start, step]
+            if isinstance(found, Failure):
+                raise HarnessError(found.reason)
+            start = found
+        return start
+
+    def find(self, cell: Cell) -> Contender | None:
+        """What the cell's steps became; None if anything is still to tune."""
+        start = Contender(cell.model, cell.adapter)
+        for step in cell.steps:
+            out = self._folder(self._tuning(start, step))
+            if not _is_made(out):
+                return None
+            start = _after(start, step, out)
+        return start
+
+    def _tune(self, start: Contender, step: Step) -> Contender:
+        tuning = self._tuning(start, step)
+        out = self._folder(tuning)
+        if not _is_made(out):
+            rows = "all rows" if step.draw.shots is None else f"{step.draw.shots} rows"
+            on = " + ".join(describe(task) for task in step.tasks)
+            self._say(f"{out}: tuning {start.model.name} on {rows} of {on}, seed {step.draw.seed}")
+        self._make(tuning, out, self._say, self._how.options.threads)
+        return _after(start, step, out)
+
+    def _tuning(self, start: Contender, step: Step) -> Tuning:
+        return Tuning(step.tasks, start.model, step.recipe, step.draw, start.adapter)
+
+    def _folder(self, tuning: Tuning) -> Path:
+        return self._how.tuned / tuning.tasks[0].name / digest(identity(tuning))
+
+
+def attempt(say: Say, work: Callable[[*Given], T], *given: *Given) -> T | Failure:
+    """Do something for one cell. Whatever goes wrong is that cell's failure; an interrupt goes through."""
+    try:
+        return work(*given)
+    except (HarnessError, InstanceFailed) as error:
+        return Failure(str(error), isinstance(error, EngineStopped))
+    except Exception as error:  # a library's or a task's own: this cell's, and not the end of all others
+        say(traceback.format_exc())
+        return Failure(f"{type(error).__name__}: {one_line(error)}", True)
+
+
+def _evaluate(
+    model: Model, group: Sequence[tuple[Cell, Path | None]], how: How, say: Say
+) -> tuple[Mapping[Cell, Path | Failure], int]:
+    """All cells of one model, and how many engine starts they cost."""
+    if is_baseline(model):
+        return {cell: attempt(say, _ask_baseline, _job(cell, model, how), say) for cell, _ in group}, 0
+    base = attempt(say, Base, model, how.options, say)
+    if isinstance(base, Failure):
+        return dict.fromkeys((cell for cell, _ in group), base), 0
+    with base:
+        # All adapters first: one that does not belong costs its own cells, and the others are loaded together.
+        folders = dict.fromkeys(folder for _, folder in group if folder)
+        adapters = {folder: attempt(say, base.adapter, folder) for folder in folders}
+        done: dict[Cell, Path | Failure] = {}
+        for cell, folder in group:
+            say(str(cell))
+            adapter = adapters[folder] if folder else None
+            job = _job(cell, model, how)
+            done[cell] = found = attempt(say, _ask, job, base, adapter, say)
+            if isinstance(found, Failure):
+                say(f"failed: {found.reason}")
+                if found.engine:
+                    base.close()  # the next cell gets a fresh one
+        return done, base.starts
+
+
+def _ask(job: Job, base: Base, adapter: Adapter | Failure | None, say: Say) -> Path:
+    if isinstance(adapter, Failure):
+        raise HarnessError(adapter.reason)
+    return complete(job, language_model(job, base, adapter), say)
+
+
+def _ask_baseline(job: Job, say: Say) -> Path:
+    return complete(job, baseline(job), say)
+
+
+def _is_made(out: Path) -> bool:
+    """Whether a tuning is finished: its folder appears whole or not at all."""
+    return (out / "harness.json").is_file()
+
+
+def _after(start: Contender, step: Step, out: Path) -> Contender:
+    """What a step makes: an adapter for the same model, or another model."""
+    if step.recipe.method == "full":
+        return Contender(replace(start.model, name=str(out), revision=None), None)
+    return Contender(start.model, out)
+
+
+def _job(cell: Cell, model: Model, how: How) -> Job:
+    return Job(
+        task=cell.task,
+        model=model,
+        split=how.split,
+        sample=how.sample,
+        options=how.options,
+        runs=how.runs,
+        cache=how.cache,
+    )
+
+
+def _outcome(cell: Cell, found: Path | Failure) -> Outcome:
+    if isinstance(found, Failure):
+        return Outcome(cell, failure=found.reason)
+    return Outcome(cell, run=found)
+
+
+def _never(tuning: Tuning, out: Path, say: Say, threads: int | None) -> Mapping[str, Any]:
+    raise NotImplementedError("a plan tunes nothing")
+
+
+def _silent(_: str) -> None:
+    """For looking only."""

@@ -1,0 +1,221 @@
+"""The training itself, by the Trainer of transformers: steps, validations, checkpoints, and the best one at the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset
+from transformers import (
+    DataCollatorForSeq2Seq,
+    EarlyStoppingCallback,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from harness.errors import BadSetting
+from harness.progress import progress_bar
+from harness.tuning.base import Trainable
+from harness.tuning.recipe import Recipe
+from harness.tuning.rows import Encoded
+from harness.tuning.selection import Measure
+from harness.tuning.workshop import Clock, last_whole_checkpoint, steps_to
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many steps there are and when to validate."""
+
+    steps: int
+    accumulation: int
+    every: int
+    """Steps between two validations; the last step is always validated."""
+
+    @classmethod
+    def of(cls, recipe: Recipe, rows: int, devices: int) -> Plan:
+        """`rows` are those of one epoch, `devices` share each batch. BadSetting: a batch cannot be shared so."""
+        at_once = min(recipe.micro_batch, max(1, recipe.batch // devices)) * devices
+        if recipe.batch % at_once:
+            raise BadSetting(
+                f"batch={recipe.batch} is not a multiple of micro_batch={recipe.micro_batch} times {devices} devices"
+            )
+        accumulation = recipe.batch // at_once
+        steps = max(1, math.ceil(recipe.epochs * math.ceil(math.ceil(rows / at_once) / accumulation)))
+        steps = min(steps, recipe.max_steps or steps)
+        every = max(recipe.evaluate_steps, int(recipe.evaluate_epochs * rows / recipe.batch))
+        return cls(steps, accumulation, min(every, steps))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves behind, besides the weights."""
+
+    loss: Sequence[dict[str, float]]
+    validation: Sequence[dict[str, float]]
+    selected: dict[str, Any]
+    seconds: float
+
+
+def train(
+    trainable: Trainable,
+    rows: Sequence[Encoded],
+    valid: Sequence[Encoded],
+    measure: Measure | None,
+    recipe: Recipe,
+    seed: int,
+    work: Path,
+    metric: str,
+) -> Trained:
+    """Train in place, from the last checkpoint in `work` if there is one, and load the selected weights.
+
+    `measure` is the selection metric; None where the Trainer's own loss over `valid` is it, or nothing is selected.
+    """
+    first = torch.distributed.get_rank() == 0 if torch.distributed.is_initialized() else True
+    devices = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    plan = Plan.of(recipe, len(rows), max(devices, torch.cuda.device_count()))
+    clock = Clock(work)
+    trainer = _trainer(measure, metric)(
+        model=trainable.model,
+        args=_arguments(recipe, plan, seed, work, metric, trainable),
+        train_dataset=_dataset(rows),
+        eval_dataset=_dataset(valid),
+        data_collator=_collator(trainable),
+        callbacks=[_LastStep(recipe.selection != "last"), _Note(clock if first else None)],
+    )
+    if recipe.selection != "last" and recipe.patience is not None:
+        trainer.add_callback(_Patience(recipe.patience))
+    trainer.remove_callback(PrinterCallback)
+    bar = progress_bar("tuning, steps", plan.steps) if first else nullcontext()
+    with bar as shown:
+        if shown is not None:
+            trainer.add_callback(steps_to(shown))
+        trainer.train(resume_from_checkpoint=last_whole_checkpoint(work / "checkpoints"))
+    return _outcome(trainer, recipe, metric, clock)
+
+
+def _outcome(trainer: Any, recipe: Recipe, metric: str, clock: Clock) -> Trained:
+    history = trainer.state.log_history
+    validation = [{"step": e["step"], metric: e[f"eval_{metric}"]} for e in history if f"eval_{metric}" in e]
+    selected: dict[str, Any] = {"by": recipe.selection, "step": trainer.state.global_step}
+    if recipe.selection != "last":
+        value = trainer.state.best_metric
+        selected |= {"metric": metric, "value": value, "step": trainer.state.best_global_step}
+    loss = [{"step": e["step"], "loss": e["loss"], "learning_rate": e["learning_rate"]} for e in history if "loss" in e]
+    return Trained(loss, validation, selected, clock.seconds)
+
+
+def _arguments(recipe: Recipe, plan: Plan, seed: int, work: Path, metric: str, trainable: Trainable) -> Any:
+    selecting = recipe.selection != "last"
+    return TrainingArguments(
+        output_dir=str(work / "checkpoints"),
+        num_train_epochs=recipe.epochs,
+        max_steps=plan.steps,
+        per_device_train_batch_size=min(recipe.micro_batch, recipe.batch),
+        gradient_accumulation_steps=plan.accumulation,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type={"constant": "constant_with_warmup"}.get(recipe.schedule, recipe.schedule),
+        warmup_steps=recipe.warmup,
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        optim="adamw_torch",
+        bf16=trainable.precision == "bfloat16",
+        fp16=trainable.precision == "float16",
+        seed=seed,
+        train_sampling_strategy="group_by_length" if recipe.grouped else "random",
+        eval_strategy="steps" if selecting else "no",
+        eval_steps=plan.every,
+        save_strategy="steps",
+        save_steps=plan.every,
+        save_total_limit=1,
+        load_best_model_at_end=selecting,
+        metric_for_best_model=metric if selecting else None,
+        greater_is_better=recipe.selection != "loss" if selecting else None,
+        restore_callback_states_from_checkpoint=True,
+        logging_steps=max(1, plan.steps // 200),
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        ddp_find_unused_parameters=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        use_cpu=not torch.cuda.is_available(),
+    )
+
+
+def _trainer(measure: Measure | None, metric: str) -> Any:
+    """A Trainer that validates by our measure, on the first device; the others wait for what it says."""
+    if measure is None:
+        return Trainer
+    ask: Measure = measure
+
+    class Measured(Trainer):  # type: ignore[misc]  # its library is untyped
+        control: Any
+
+        def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+            value = [0.0]
+            if self.is_world_process_zero():
+                self.model.eval()
+                # What validation draws must not change what training draws next.
+                with torch.random.fork_rng():
+                    value = [ask()]
+            metrics = {f"eval_{metric}": broadcast_object_list(value)[0]}
+            self.log(metrics)
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+            return metrics
+
+    return Measured
+
+
+class _Patience(EarlyStoppingCallback):  # type: ignore[misc]  # its library is untyped
+    """Early stopping that stays stopped: a training killed after its end but before its model was saved must not
+    go on to better weights than an undisturbed one."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True
+            control.should_log = control.should_evaluate = control.should_save = False
+
+
+class _LastStep(TrainerCallback):  # type: ignore[misc]  # its library is untyped
+    """The last step is validated and saved whatever the interval is."""
+
+    def __init__(self, selecting: bool) -> None:
+        self.selecting = selecting
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step >= state.max_steps:
+            control.should_save = True
+            control.should_evaluate = self.selecting
+
+
+class _Note(TrainerCallback):  # type: ignore[misc]  # its library is untyped
+    """Keeps the time spent beside each checkpoint."""
+
+    def __init__(self, clock: Clock | None) -> None:
+        self.clock = clock
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.clock is not None:
+            self.clock.note()
+
+
+def _dataset(rows: Sequence[Encoded]) -> Any:
+    return Dataset.from_list([{"input_ids": row.ids, "labels": row.labels} for row in rows])
+
+
+def _collator(trainable: Trainable) -> Any:
+    """Pads ids and labels on the right; labels of padding are left out of the loss."""
+    tokenizer = trainable.tokenizer
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model = trainable.model if trainable.checkpoint.encoder_decoder else None
+    return DataCollatorForSeq2Seq(tokenizer, model=model, padding=True)

@@ -1,0 +1,268 @@
+"""A grid's runs as one table for each test setting: a row is what differs in the seed alone.
+
+A row with a hole is blank and says which seed is missing and why: a mean over the seeds that happen to exist would
+be another number. Intervals are `harness.seeds`'s, over seeds and test users both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.grid.cells import Cell, said
+from harness.grid.declared import Shots
+from harness.grid.run import Outcome
+from harness.knobs import settings
+from harness.report import sample_badge
+from harness.scoring import aligned
+from harness.seeds import SeedInterval, over_seeds
+from harness.signature import Sample
+from harness.stats import FEW
+from harness.store import read_scores
+from harness.task import Task
+from leaderboard.collect import Reported, reported
+from leaderboard.tables import number, table
+
+Trained = tuple[tuple[str, Mapping[str, Any]], ...]
+"""What a row was tuned on last: tasks with all their settings."""
+
+ALIKE = ("task", "version", "settings", "texts", "data", "shots", "pool", "recipe", "template", "base_digest")
+"""What two tuned adapters share that differ in the seed alone."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells that differ in the seed alone."""
+
+    name: str
+    model: str
+    trained: str
+    pool: str
+    shots: Shots | None
+    """None where a ready adapter does not say."""
+    seeds: tuple[int, ...]
+    """Those that were asked for; empty where nothing is drawn."""
+    found: Mapping[str, SeedInterval]
+    """By metric; empty if a seed is missing."""
+    paper: float | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """The rows that answered the same questions."""
+
+    title: str
+    headline: str
+    metrics: tuple[str, ...]
+    chance: Mapping[str, float]
+    reported: Sequence[Reported]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a cell belongs: its row, and its seed there."""
+
+    key: tuple[Any, ...]
+    seed: int | None
+    model: str
+    trained: str
+    pool: str
+    shots: Shots | None
+    on: Trained = field(default=(), compare=False)
+
+
+def sections(outcomes: Sequence[Outcome], split: str = "test", sample: Sample | None = None) -> list[Section]:
+    """One section for each evaluated task and its settings, in the order of the cells."""
+    tasks: dict[Task, list[Outcome]] = {}
+    for outcome in outcomes:
+        tasks.setdefault(outcome.cell.task, []).append(outcome)
+    return [_section(task, own, split, sample) for task, own in tasks.items()]
+
+
+def markdown(title: str, found: Sequence[Section]) -> str:
+    """The tables, for people."""
+    lines = [f"# {title}", "", *(line for section in found for line in _lines(section))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def frame(found: Sequence[Section]) -> pd.DataFrame:
+    """One line for each row and metric, numbers unrounded; blank where a seed is missing."""
+    made = pd.DataFrame(records(found))
+    return made.astype({"units": "Int64"})
+
+
+def records(found: Sequence[Section]) -> list[dict[str, Any]]:
+    """The same as plain data."""
+    return [line for section in found for line in _records(section)]
+
+
+def _section(task: Task, outcomes: Sequence[Outcome], split: str, sample: Sample | None) -> Section:
+    metrics = tuple(metric.name for metric in task.metrics)
+    published = [] if sample else reported(task.name, split, settings(task))
+    published = [found for found in published if found.metric == metrics[0]]
+    chance: dict[str, float] = {}
+    for outcome in outcomes:
+        scores = (read_scores(outcome.run) if outcome.run else None) or {"metrics": {}}
+        levels = ((name, (scores["metrics"].get(name) or {}).get("chance")) for name in metrics)
+        chance |= {name: level for name, level in levels if level is not None}
+    tested = outcomes[0].cell.tested
+    title = task.name if tested == task.name else f"{task.name} ({tested})"
+    badge = sample_badge({"sample": sample._asdict() if sample else None})
+    rows = tuple(_row(task, places, split, published) for places in _rows(outcomes))
+    return Section(f"{title}, {split}{badge}, version {task.version}", metrics[0], metrics, chance, published, rows)
+
+
+def _rows(outcomes: Iterable[Outcome]) -> list[list[tuple[_Place, Outcome]]]:
+    """Cells by row. Two with one seed cannot be one row, so they and their likes stand alone."""
+    groups: dict[tuple[Any, ...], list[tuple[_Place, Outcome]]] = {}
+    for outcome in outcomes:
+        place = _place(outcome.cell)
+        groups.setdefault(place.key, []).append((place, outcome))
+    found = []
+    for group in groups.values():
+        twice = Counter(place.seed for place, _ in group).most_common(1)[0][1] > 1
+        found += [[one] for one in group] if twice else [sorted(group, key=lambda one: one[0].seed or 0)]
+    return found
+
+
+def _place(cell: Cell) -> _Place:
+    pool = cell.steps[-1].draw.pool if cell.steps else ""
+    if cell.adapter is not None and not cell.steps:
+        return _ready(cell, cell.adapter)
+    if cell.seed is None:
+        on: Trained = tuple((task.name, settings(task)) for step in cell.steps[-1:] for task in step.tasks)
+        return _Place((cell,), None, cell.who, cell.trained, pool, cell.shots, on)
+    last = cell.steps[-1]
+    same = replace(cell, seed=None, steps=(*cell.steps[:-1], replace(last, draw=replace(last.draw, seed=0))))
+    on = tuple((task.name, settings(task)) for task in last.tasks)
+    return _Place((same,), cell.seed, cell.who, cell.trained, pool, cell.shots, on)
+
+
+def _ready(cell: Cell, adapter: Path) -> _Place:
+    """An adapter that `harness tune` made says what it is; of any other only the name is known."""
+    plain = replace(cell, adapter=None)
+    try:
+        made = json.loads((adapter / "harness.json").read_text("utf-8"))
+        on: Trained = tuple((made["task"], each) for each in made["settings"])
+        seed, pool = made["seed"], made["pool"]
+        shots: Shots = "all" if made["shots"] is None else made["shots"]
+        alike = {name: made.get(name) for name in ALIKE}
+        alike["after"] = (made.get("started_from") or {}).get("digest")
+        key = (plain, json.dumps(alike, sort_keys=True))
+    except (OSError, ValueError, KeyError, TypeError):
+        return _Place((cell,), None, cell.who, "", "", None)
+    trained = " + ".join(said(each) for _, each in on)
+    return _Place(key, seed, f"{plain.who} + adapter", trained, pool, shots, on)
+
+
+def _row(task: Task, places: Sequence[tuple[_Place, Outcome]], split: str, published: Sequence[Reported]) -> Row:
+    place, first = places[0]
+    model = place.model if len(places) > 1 else first.cell.who
+    seeds = tuple(place.seed for place, _ in places if place.seed is not None)
+    runs = [outcome.run for _, outcome in places if outcome.run is not None]
+    scores = [read_scores(run) for run in runs]
+    unanswered = sorted({found["not_applicable"] for found in scores if found and "not_applicable" in found})
+    whole = len(runs) == len(places) and not unanswered
+    found: dict[str, SeedInterval] = {}
+    if whole:
+        rows = aligned(runs, task.metrics)
+        found = {m.name: over_seeds(m, *rows[m.name]) for m in task.metrics if m.name in rows}
+    failed = max((run["failure_rate"] or 0.0 for run in scores if run), default=0.0)
+    notes = [*_missing(places), *(f"n/a: {reason}" for reason in unanswered)]
+    notes += [f"up to {failed:.1%} of the instances failed"] if failed else []
+    notes += ["rows drawn from the validation file"] if place.pool == "valid" else []
+    paper = _paper(place, split, published)
+    return Row(first.cell.name, model, place.trained, place.pool, place.shots, seeds, found, paper, tuple(notes))
+
+
+def _missing(places: Sequence[tuple[_Place, Outcome]]) -> Iterator[str]:
+    """`failed: REASON`, with the seeds that it holds for where there are several."""
+    reasons: dict[str, list[int | None]] = {}
+    for place, outcome in places:
+        if outcome.failure is not None:
+            reasons.setdefault(outcome.failure, []).append(place.seed)
+    for reason, seeds in reasons.items():
+        which = "" if seeds == [None] else f" for seed {', '.join(map(str, seeds))}"
+        yield f"failed{which}: {reason}"
+
+
+def _paper(place: _Place, split: str, published: Sequence[Reported]) -> float | None:
+    """The paper's number for as many rows, if what is tuned on is what its table is about."""
+    for found in published:
+        same = all(found in reported(task, split, given) for task, given in place.on)
+        if place.on and same:
+            own = found.columns.index(found.own)
+            return next((row[own] for row in found.rows if row[0] == place.shots), None)
+    return None
+
+
+def _lines(section: Section) -> list[str]:
+    head = ["Row", "Model", "Tuned on", "Shots", "Seeds", f"{section.headline}: mean", "sd", "95 % interval"]
+    cells = [[*_cells(row, section), " ".join(f"{note}." for note in row.notes)] for row in section.rows]
+    columns = zip([*head, "Chance", "Paper", "Notes"], *cells, strict=True)
+    kept = [column for column in columns if any(column[1:])]  # a column without a word needs no place
+    first, *rest = ([text.replace("|", "\\|") for text in line] for line in zip(*kept, strict=True))
+    lines = [f"## {section.title}", "", *table(first, rest)]
+    lines += ["", *_explained(section), ""]
+    return lines
+
+
+def _cells(row: Row, section: Section) -> list[str]:
+    found = row.found.get(section.headline)
+    shots = "" if row.shots is None else str(row.shots)
+    who = [row.name, row.model, row.trained, shots, ", ".join(map(str, row.seeds))]
+    level = number(section.chance.get(section.headline))
+    if found is None:
+        return [*who, "", "", "", level, number(row.paper)]
+    between = f"[{number(found.low)}, {number(found.high)}]" if isfinite(found.low) else ""
+    mean = number(found.mean) if isfinite(found.mean) else "undefined"
+    return [*who, mean, number(found.sd), between, level, number(row.paper)]
+
+
+def _explained(section: Section) -> list[str]:
+    found = next((row.found[section.headline] for row in section.rows if section.headline in row.found), None)
+    if found is None:
+        return ["No row is complete."]
+    few = ": few, so wide" if found.units < FEW else ""
+    lines = [
+        f"Intervals: 95 %, over {found.units} {found.unit}s{few}, and over the seeds where there are several "
+        "(each with its own Student's t). A row without sd is one model, and its interval says "
+        "nothing of other seeds. A row that lacks a seed is blank. Failed instances count as the worst answer."
+    ]
+    for one in section.reported if any(row.paper is not None for row in section.rows) else ():
+        lines += ["", f"Paper: {one.metric} of {one.own}, {one.source}, not measured here. {one.note}."]
+    return lines
+
+
+def _records(section: Section) -> Iterator[dict[str, Any]]:
+    for row in section.rows:
+        for name in section.metrics:
+            found = row.found.get(name)
+            numbers = {} if found is None else {key: _finite(value) for key, value in found._asdict().items()}
+            yield {
+                "test": section.title,
+                "row": row.name,
+                "model": row.model,
+                "tuned_on": row.trained,
+                "pool": row.pool,
+                "shots": None if row.shots is None else str(row.shots),
+                "seeds": " ".join(map(str, row.seeds)),
+                "metric": name,
+                **{key: numbers.get(key) for key in ("mean", "sd", "low", "high", "unit", "units", "method")},
+                "chance": section.chance.get(name),
+                "paper": row.paper if name == section.headline else None,
+                "notes": "; ".join(row.notes),
+            }
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not isfinite(value) else value

@@ -1,0 +1,92 @@
+"""Few-shot tuning on a base that knows nothing of preferences, as a user would do it: tune, evaluate, compare."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.comparison import compare
+from harness.tuning.recipe import Draw
+from harness.tuning.rows import draw
+from tasks.tallrec import TALLRec
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+ROOT = Path(__file__).parent.parent
+METRICS = {metric.name: metric for metric in TALLRec.metrics}
+
+
+def harness(*words: str | Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.cli", *map(str, words)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def tuned(label_free: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA tuned on all 8,000 rows, by the small recipe."""
+    out = tmp_path_factory.mktemp("tuned") / "all"
+    words = ["--task", "tallrec", "--set", "budget=ci", "--threads", str(os.cpu_count())]
+    harness("tune", *words, "--model", label_free, "--out", out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def runs(label_free: Path, tuned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("runs")
+    for engine in ("vllm", "hf"):
+        words = ["--task", "tallrec", "--model", f"{engine}:{label_free}", "--no-cache"]
+        harness("run", *words, "--adapter", tuned, "--run-dir", runs / engine)
+    harness("run", "--task", "tallrec", "--model", f"hf:{label_free}", "--run-dir", runs / "base")
+    return runs
+
+
+def test_tuning_on_all_rows_beats_the_untuned_base(runs: Path) -> None:
+    found = {difference.metric: difference for difference in compare(runs / "vllm", runs / "base", METRICS).differences}
+    assert found["AUC"].interval.low > 0
+    assert found["AUC"].ours > 0.6
+    assert abs(found["AUC"].theirs - 0.5) < 0.1
+
+
+def test_a_lora_scores_the_same_on_vllm_and_on_transformers(runs: Path) -> None:
+    found = compare(runs / "vllm", runs / "hf", METRICS)
+    assert found.instances == 1000
+    print("largest gaps over 1,000 prompts with a LoRA:", dict(found.gaps))
+    assert max(found.gaps["log_yes"], found.gaps["log_no"]) < 1e-3
+
+
+def test_a_run_says_what_its_adapter_was_tuned_on(runs: Path, tuned: Path) -> None:
+    manifest = json.loads((runs / "vllm" / "run.json").read_text())
+    told = manifest["model"]["tuned"]
+    assert (told["task"], told["shots"], told["seed"], told["recipe"]["rank"]) == ("tallrec", None, 0, 32)
+    assert "loss" not in told
+    ((everything,),) = ([json.loads((tuned / "harness.json").read_text())["rows"][0]],)
+    assert (everything["pool"], everything["drawn"]) == (8000, "all")
+
+
+def test_the_rows_that_a_manifest_names_are_the_authors_draw(label_free: Path, tmp_path: Path) -> None:
+    words = ["--set", "budget=ci", "--set", "max_steps=2", "--set", "valid_rows=20", "--model", str(label_free)]
+    harness("tune", "--task", "tallrec", "--shots", "16", "--seed", "3", *words, "--out", tmp_path / "few")
+    (rows,) = json.loads((tmp_path / "few" / "harness.json").read_text())["rows"]
+    assert rows["drawn"] == list(draw(TALLRec(), Draw(shots=16, seed=3)).rows)
+    both = [
+        "tune",
+        "--task",
+        "tallrec",
+        "--also",
+        "domain=book",
+        "--shots",
+        "4",
+        *words,
+        "--out",
+        str(tmp_path / "both"),
+    ]
+    done = subprocess.run([sys.executable, "-m", "harness.cli", *both], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "harness data fetch tallrec-book" in done.stderr

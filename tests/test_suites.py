@@ -1,0 +1,78 @@
+"""The ready grids are those of the papers."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from harness import registry
+from harness.grid.cells import Cell, Changes, change, expand
+from harness.tuning.recipe import find_recipe
+from tasks.tallrec import TALLRec
+
+
+def cells(name: str, changes: Changes | None = None) -> list[Cell]:
+    return expand(change(registry.suite(name), changes or Changes(model=("base",))))
+
+
+def test_table_1_is_the_paper_s() -> None:
+    found = cells("tallrec-table1")
+    assert Counter((cell.tested, cell.shots) for cell in found) == {
+        (f"domain={domain}", shots): 5 for domain in ("movie", "book") for shots in (16, 64, 256)
+    }
+    assert {cell.seed for cell in found} == {0, 1, 2, 3, 4}
+    assert all(cell.steps[0].tasks == (cell.task,) for cell in found)
+    assert {cell.steps[0].recipe for cell in found} == {find_recipe(TALLRec(), {})}
+    assert {cell.steps[0].draw.pool for cell in found} == {"train"}
+
+
+def test_the_pool_of_books_is_declared() -> None:
+    found = cells("tallrec-table1-book-pool")
+    assert {(cell.tested, cell.steps[0].draw.pool) for cell in found} == {("domain=book", "valid")}
+    assert len(found) == 15
+
+
+def test_k_goes_from_1_to_512() -> None:
+    found = cells("tallrec-figure-k")
+    assert sorted({int(cell.shots) for cell in found}) == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
+    assert len(found) == 2 * 10 * 5
+
+
+def test_cross_domain_is_every_training_on_every_test() -> None:
+    found = cells("tallrec-cross-domain")
+    assert Counter((cell.trained, cell.tested) for cell in found) == {
+        (train, test): 5
+        for train in ("domain=movie", "domain=book", "domain=movie + domain=book")
+        for test in ("domain=movie", "domain=book")
+    }
+    assert {cell.shots for cell in found} == {64}
+
+
+def test_the_ablation_has_either_stage_and_both() -> None:
+    found = cells("tallrec-ablation", Changes(model=("base",), first={"file": "mine.json", "epochs": "1"}))
+    stages = {name: {tuple(s.tasks[0].name for s in c.steps) for c in found if c.name == name} for name in ["AT", "RT"]}
+    assert stages == {"AT": {("instructions",)}, "RT": {("tallrec",)}}
+    both = [cell for cell in found if cell.name == "TALLRec"]
+    assert {tuple(step.tasks[0].name for step in cell.steps) for cell in both} == {("instructions", "tallrec")}
+    assert len({cell.steps[0] for cell in both}) == 1  # one general stage for all
+    assert both[0].steps[0].recipe.epochs == 1
+    assert len(found) == 2 * (1 + 9 * 5 + 9 * 5)
+
+
+def test_a_ready_alpaca_takes_the_place_of_the_general_stage() -> None:
+    found = cells("tallrec-ablation", Changes(model=("base",), adapter=("alpaca",), shots=(64,), seed=(0,)))
+    assert [(cell.name, str(cell.adapter), len(cell.steps)) for cell in found if cell.tested == "domain=movie"] == [
+        ("AT", "alpaca", 0),
+        ("RT", "None", 1),
+        ("TALLRec", "alpaca", 1),
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(registry.suites()))
+def test_every_suite_says_what_it_is_and_has_no_model(name: str) -> None:
+    suite = registry.suite(name)
+    assert suite.title.startswith("TALLRec")
+    assert all(block.model == () for block in suite.blocks)
+    small = Changes(model=("base",), shots=(16,), seed=(0,), settings={"budget": "ci"})
+    assert 1 <= len(cells(name, small)) <= 6
