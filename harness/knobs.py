@@ -21,16 +21,28 @@ class Knob(NamedTuple):
     """Whether turning it changes which questions are asked, not only how."""
     low: float | None
     high: float | None
+    hashed: bool
+    """Whether its value goes into identities; not that of a path whose content does."""
 
     @property
     def choices(self) -> tuple[Any, ...]:
         return get_args(self.type) if str(get_origin(self.type)) == "typing.Literal" else ()
 
 
-def knob(default: T, help: str, *, instances: bool = False, low: float | None = None, high: float | None = None) -> T:
+def knob(
+    default: T,
+    help: str,
+    *,
+    instances: bool = False,
+    low: float | None = None,
+    high: float | None = None,
+    hashed: bool = True,
+) -> T:
     """A field of a frozen dataclass. `instances=True` says that it decides which questions are asked; `low` and
-    `high` are the smallest and largest number allowed."""
-    made: T = field(default=default, metadata={"help": help, "instances": instances, "low": low, "high": high})
+    `high` are the smallest and largest number allowed; `hashed=False` is for the path of a file whose content is among
+    the data digests."""
+    said = {"help": help, "instances": instances, "low": low, "high": high, "hashed": hashed}
+    made: T = field(default=default, metadata=said)
     return made
 
 
@@ -39,11 +51,12 @@ def knobs(kind: type) -> list[Knob]:
     types = get_type_hints(kind)
     found = []
     for f in fields(kind):
-        said = {"help": "", "instances": False, "low": None, "high": None, **f.metadata}
+        said = {"help": "", "instances": False, "low": None, "high": None, "hashed": True, **f.metadata}
         found.append(Knob(f.name, types[f.name], f.default, **said))
     return found
 
 
-def settings(thing: Any, *, instances_only: bool = False) -> Mapping[str, Any]:
+def settings(thing: Any, *, instances_only: bool = False, hashed_only: bool = False) -> Mapping[str, Any]:
     """The values that an object's options have, defaults included."""
-    return {k.name: getattr(thing, k.name) for k in knobs(type(thing)) if k.instances or not instances_only}
+    wanted = (k for k in knobs(type(thing)) if (k.instances or not instances_only) and (k.hashed or not hashed_only))
+    return {k.name: getattr(thing, k.name) for k in wanted}

@@ -24,10 +24,13 @@ class Ready(NamedTuple):
 class Base:
     """One base model with all its adapters. Use it as a context, so that its memory and processes are freed."""
 
-    def __init__(self, model: Model, options: EngineOptions, say: Callable[[str], None]) -> None:
-        """Looks at the model's folder. Raises BadModel where there is none, and UnknownName for its kind."""
+    def __init__(
+        self, model: Model, options: EngineOptions, say: Callable[[str], None], adapters: bool = False
+    ) -> None:
+        """Looks at the model's folder. `adapters` says whether there will be any, on which the engine depends that
+        is chosen for `auto`. Raises BadModel where there is no model, and UnknownName for its kind."""
         self.checkpoint = resolve(model)
-        self.kind = _kind(model, self.checkpoint)
+        self.kind = _kind(model, self.checkpoint, adapters)
         self.options = options
         self.starts = 0
         """How often weights were loaded: the engine starts that this base model has cost."""
@@ -96,9 +99,9 @@ class Base:
                 self._refused[None] = error
 
 
-def _kind(model: Model, checkpoint: Checkpoint) -> str:
+def _kind(model: Model, checkpoint: Checkpoint, adapters: bool) -> str:
     if model.engine != "auto":
         return model.engine
-    from harness.engines.vllm import supports
+    from harness.engines.vllm import suits
 
-    return "vllm" if supports(checkpoint) else "hf"
+    return "vllm" if suits(checkpoint, adapters) else "hf"

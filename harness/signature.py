@@ -49,7 +49,7 @@ def identify(task: Task, split: Split, sample: Sample | None, model: Mapping[str
     which = {
         "task": task.name,
         "version": task.version,
-        "settings": dict(settings(task, instances_only=True)),
+        "settings": dict(settings(task, instances_only=True, hashed_only=True)),
         "data": dict(task.data_digests()),
         "split": split,
         "sample": list(sample) if sample else None,
@@ -57,7 +57,7 @@ def identify(task: Task, split: Split, sample: Sample | None, model: Mapping[str
     how = {
         "task": task.name,
         "version": task.version,
-        "settings": dict(settings(task)),
+        "settings": dict(settings(task, hashed_only=True)),
         "texts": dict(task.texts),
         "metrics": [repr(metric) for metric in task.metrics],
     }

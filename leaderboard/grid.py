@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from harness.signature import Sample
 from harness.stats import FEW
 from harness.store import read_scores
 from harness.task import Task
+from harness.tuning.recipe import find_recipe
 from leaderboard.collect import Reported, reported
 from leaderboard.tables import number, table
 
@@ -78,6 +79,8 @@ class _Place:
     pool: str
     shots: Shots | None
     on: Trained = field(default=(), compare=False)
+    by_paper: bool = field(default=True, compare=False)
+    """Whether every tuning was by the first recipe of its task, as far as there is one."""
 
 
 def sections(outcomes: Sequence[Outcome], split: str = "test", sample: Sample | None = None) -> list[Section]:
@@ -140,11 +143,16 @@ def _place(cell: Cell) -> _Place:
         return _ready(cell, cell.adapter)
     if cell.seed is None:
         on: Trained = tuple((task.name, settings(task)) for step in cell.steps[-1:] for task in step.tasks)
-        return _Place((cell,), None, cell.who, cell.trained, pool, cell.shots, on)
+        return _Place((cell,), None, cell.who, cell.trained, pool, cell.shots, on, _by_paper(cell))
     last = cell.steps[-1]
     same = replace(cell, seed=None, steps=(*cell.steps[:-1], replace(last, draw=replace(last.draw, seed=0))))
     on = tuple((task.name, settings(task)) for task in last.tasks)
-    return _Place((same,), cell.seed, cell.who, cell.trained, pool, cell.shots, on)
+    return _Place((same,), cell.seed, cell.who, cell.trained, pool, cell.shots, on, _by_paper(cell))
+
+
+def _by_paper(cell: Cell) -> bool:
+    kinds = ((step.recipe, step.tasks[0]) for step in cell.steps)
+    return all(not task.recipes or recipe == find_recipe(task, {}) for recipe, task in kinds)
 
 
 def _ready(cell: Cell, adapter: Path) -> _Place:
@@ -156,12 +164,14 @@ def _ready(cell: Cell, adapter: Path) -> _Place:
         seed, pool = made["seed"], made["pool"]
         shots: Shots = "all" if made["shots"] is None else made["shots"]
         alike = {name: made.get(name) for name in ALIKE}
-        alike["after"] = (made.get("started_from") or {}).get("digest")
+        alike["after"] = made.get("started_from")
         key = (plain, json.dumps(alike, sort_keys=True))
     except (OSError, ValueError, KeyError, TypeError):
         return _Place((cell,), None, cell.who, "", "", None)
     trained = " + ".join(said(each) for _, each in on)
-    return _Place(key, seed, f"{plain.who} + adapter", trained, pool, shots, on)
+    theirs = asdict(find_recipe(cell.task, {})) if cell.task.recipes else None
+    by_paper = theirs is None or made["recipe"] == theirs
+    return _Place(key, seed, f"{plain.who} + adapter", trained, pool, shots, on, by_paper)
 
 
 def _row(task: Task, places: Sequence[tuple[_Place, Outcome]], split: str, published: Sequence[Reported]) -> Row:
@@ -180,6 +190,7 @@ def _row(task: Task, places: Sequence[tuple[_Place, Outcome]], split: str, publi
     notes = [*_missing(places), *(f"n/a: {reason}" for reason in unanswered)]
     notes += [f"up to {failed:.1%} of the instances failed"] if failed else []
     notes += ["rows drawn from the validation file"] if place.pool == "valid" else []
+    notes += [] if place.by_paper else ["not tuned by the paper's recipe"]
     paper = _paper(place, split, published)
     return Row(first.cell.name, model, place.trained, place.pool, place.shots, seeds, found, paper, tuple(notes))
 

@@ -47,7 +47,7 @@ class Instructions(Task):
     paper: ClassVar[str] = "Taori et al. 2023 (Stanford Alpaca), by alpaca-lora's recipe; a stage before others"
     metrics: ClassVar[tuple[Metric, ...]] = (MeanOf("log_likelihood"),)
 
-    file: str = knob("alpaca_data.json", "JSON list of instruction, input and output", instances=True)
+    file: str = knob("alpaca_data.json", "JSON list of instruction, input and output", hashed=False)
     held_out: int = knob(2000, "rows that validate", instances=True, low=1)
 
     @cached_property

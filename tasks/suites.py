@@ -4,7 +4,7 @@ TALLRec (Bao et al., RecSys 2023, arXiv:2305.00447). The paper gives neither see
 are 0 to 4. Cross-domain results and the ablation are figures there: no numbers are published. TALLRec's own model is
 LLaMA-7B after Alpaca tuning; give such a LoRA with `--adapter`, or tune one: the ablation's first stage does.
 
-The authors' book training rows are not published. Without the file, book cells fail and say what to do;
+The authors' book training rows cannot be made anew. Without their file, book cells fail and say what to do;
 `tallrec-table1-book-pool` draws its rows from every second row of the published validation file instead, which is
 not the paper's protocol, and every row of its table says so.
 """

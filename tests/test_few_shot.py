@@ -64,7 +64,7 @@ def test_a_lora_scores_the_same_on_vllm_and_on_transformers(runs: Path) -> None:
 def test_a_run_says_what_its_adapter_was_tuned_on(runs: Path, tuned: Path) -> None:
     manifest = json.loads((runs / "vllm" / "run.json").read_text())
     told = manifest["model"]["tuned"]
-    assert (told["task"], told["shots"], told["seed"], told["recipe"]["rank"]) == ("tallrec", None, 0, 32)
+    assert (told["task"], told["shots"], told["seed"], told["recipe"]["targets"]) == ("tallrec", None, 0, "all")
     assert "loss" not in told
     ((everything,),) = ([json.loads((tuned / "harness.json").read_text())["rows"][0]],)
     assert (everything["pool"], everything["drawn"]) == (8000, "all")

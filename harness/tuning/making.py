@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -14,29 +13,34 @@ import torch
 
 from harness.checkpoint import resolve, resolve_adapter
 from harness.engines.encode import Encoder
-from harness.errors import HarnessError
+from harness.engines.transformers import free_memory
+from harness.errors import BadModel, HarnessError
 from harness.knobs import settings
-from harness.model import Model
+from harness.model import Adapter, Model
 from harness.store import write_json
 from harness.task import Task
 from harness.tuning import proof
 from harness.tuning.base import Trainable, precision_of, prepare, reload
 from harness.tuning.rows import Drawn, Encoded, draw, encode, validating
-from harness.tuning.selection import Measure, Validation, measure_of
+from harness.tuning.selection import Validation, measure_of
 from harness.tuning.spec import Base, Tuning
-from harness.tuning.training import Trained, train
+from harness.tuning.training import train
 from harness.tuning.workshop import quiet_transformers
-from harness.types import Example
+from harness.types import Example, Instance
 
-SAME = {"float32": 1e-4, "bfloat16": 5e-3, "float16": 5e-3}
-"""How far the selected checkpoint's metric may lie from what was measured when it was written."""
+
+@dataclass(frozen=True)
+class Texts:
+    """What goes into a training, before any model is loaded."""
+
+    drawn: Sequence[Drawn]
+    validating: Sequence[tuple[Task, Sequence[Instance], Sequence[Example]]]
 
 
 @dataclass(frozen=True)
 class Material:
-    """What goes into a training."""
+    """The same in the tokens of a model."""
 
-    drawn: Sequence[Drawn]
     rows: Sequence[Encoded]
     dropped: int
     validations: Sequence[Validation]
@@ -55,8 +59,9 @@ def train_and_save(
         torch.set_num_threads(threads)
     quiet_transformers()
     recipe, seed = tuning.recipe, tuning.training_seed
+    texts = _texts(tuning)
     trainable = prepare(base.checkpoint, recipe, base.adapter, seed)
-    material = _material(tuning, trainable)
+    material = _material(tuning, texts, trainable)
     counts = _counts(trainable.model)
     kept = f"{len(material.rows)} texts" + (f" ({material.dropped} too long)" if material.dropped else "")
     say(f"tuning {counts['trainable']:,} of {counts['parameters']:,} weights on {kept}, {trainable.precision}")
@@ -68,10 +73,8 @@ def train_and_save(
     trained = train(trainable, material.rows, valid, measure, recipe, seed, work, metric)
     if not leads:
         return {}
-    trainable.model.eval()
-    _check_selected(trained, measure, SAME["float16" if recipe.quantize != "none" else trainable.precision])
     told = {
-        "rows": [_told(task, drawn) for task, drawn in zip(tuning.tasks, material.drawn, strict=True)],
+        "rows": [_told(task, drawn) for task, drawn in zip(tuning.tasks, texts.drawn, strict=True)],
         "dropped": material.dropped,
         **counts,
         "precision": trainable.precision,
@@ -88,22 +91,39 @@ def train_and_save(
 
 def prove(tuning: Tuning, base: Base, made: Path, told: dict[str, Any]) -> dict[str, float]:
     """Read the saved model back, and compare what it answers with what the trained one and the base answered."""
-    gc.collect()
+    free_memory()  # of the model that was trained
     probes = _probes(tuning)
     precision = precision_of(tuning.recipe)
     if tuning.recipe.method == "full":
         saved = reload(resolve(Model("hf", str(made))), tuning.recipe, [])
-        plain = reload(base.checkpoint, tuning.recipe, [])
         ours = proof.answers(saved, None, tuning.reads, probes)
+        saved.close()
+        plain = reload(base.checkpoint, tuning.recipe, [])
     else:
-        adapter = resolve_adapter(made, base.checkpoint)
+        adapter = _saved(made, base)
         plain = reload(base.checkpoint, tuning.recipe, [adapter])
         ours = proof.answers(plain, adapter, tuning.reads, probes)
     once, again = (proof.answers(plain, None, tuning.reads, probes) for _ in range(2))
+    plain.close()
     return proof.compare(told["answers"], once, again, ours, precision)
 
 
-def _material(tuning: Tuning, trainable: Trainable) -> Material:
+def _saved(made: Path, base: Base) -> Adapter:
+    try:
+        return resolve_adapter(made, base.checkpoint)
+    except BadModel as error:
+        reason = str(error).replace(f"adapter {made}", "the tuned adapter")
+        raise HarnessError(f"{reason}; it was not kept: raise the learning rate or the epochs") from None
+
+
+def _texts(tuning: Tuning) -> Texts:
+    recipe = tuning.recipe
+    drawn = [draw(task, tuning.draw) for task in tuning.tasks]
+    tasks = tuning.tasks if recipe.selection != "last" else ()
+    return Texts(drawn, [(task, *validating(task, tuning.draw, recipe.valid_rows)) for task in tasks])
+
+
+def _material(tuning: Tuning, texts: Texts, trainable: Trainable) -> Material:
     recipe, checkpoint = tuning.recipe, trainable.checkpoint
     encoder = Encoder(trainable.tokenizer, tuning.reads, checkpoint.name, checkpoint.encoder_decoder)
     end = trainable.tokenizer.eos_token_id
@@ -111,24 +131,13 @@ def _material(tuning: Tuning, trainable: Trainable) -> Material:
     def encoded(examples: Sequence[Example]) -> tuple[list[Encoded], int]:
         return encode(examples, encoder, recipe, end, checkpoint.encoder_decoder)
 
-    drawn = [draw(task, tuning.draw) for task in tuning.tasks]
-    rows, dropped = encoded([example for one in drawn for example in one.examples])
-    validations = []
-    for task in tuning.tasks if recipe.selection != "last" else ():
-        instances, examples = validating(task, tuning.draw, recipe.valid_rows)
-        validations.append(Validation(task, instances, encoded(examples)[0] if recipe.selection != "correct" else []))
-    return Material(drawn, rows, dropped, validations)
-
-
-def _check_selected(trained: Trained, measure: Measure | None, tolerance: float) -> None:
-    """The weights in memory must be the selected ones: where they are not loaded, libraries only warn."""
-    if measure is None:
-        return
-    value, wanted = measure(), trained.selected["value"]
-    if abs(value - wanted) > tolerance:
-        raise HarnessError(
-            f"the best checkpoint was not loaded: it scored {wanted:.4f} when it was written, and {value:.4f} now"
-        )
+    rows, dropped = encoded([example for one in texts.drawn for example in one.examples])
+    by_loss = recipe.selection != "correct"
+    validations = [
+        Validation(task, instances, encoded(examples)[0] if by_loss else [])
+        for task, instances, examples in texts.validating
+    ]
+    return Material(rows, dropped, validations)
 
 
 def _told(task: Task, drawn: Drawn) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class Draw:
     shots: int | None = knob(None, "how many training rows, drawn by the seed; default: all", low=1)
     seed: int = knob(0, "draws the rows, and seeds the training unless training_seed is set", low=0)
     pool: Literal["train", "valid"] = knob(
-        "train", "where rows come from; valid: every second row of that split, while the others validate"
+        "train", "where rows come from; valid: every second user of that split, while the others validate"
     )
 
 

@@ -42,12 +42,12 @@ class Encoded(NamedTuple):
 def draw(task: Task, how: Draw) -> Drawn:
     """The rows of a few-shot training: `shuffle(seed).select(range(K)).shuffle(seed)` of the pool.
 
-    `pool=train` is the training split. `pool=valid` is for papers whose training split cannot be had: the rows at
-    even places of the validation split; those at odd places validate. BadSetting: there are not K rows.
+    `pool=train` is the training split. `pool=valid` is for papers whose training split cannot be had: the
+    validation rows of every second user, the first included; the others validate. BadSetting: there are not K rows.
     """
     pool = list(task.examples(how.pool))
     if how.pool == "valid":
-        pool = pool[::2]
+        pool = [example for example, ours in zip(pool, _in_pool(task), strict=True) if ours]
     rows = few_shot(len(pool), len(pool) if how.shots is None else how.shots, how.seed)
     return Drawn([pool[row] for row in rows], rows, len(pool))
 
@@ -58,11 +58,18 @@ def validating(task: Task, how: Draw, limit: int | None) -> tuple[list[Instance]
     if len(instances) != len(examples):
         raise BadSetting(f"task {task.name!r} has no validation text for each instance; use selection=last")
     if how.pool == "valid":
-        instances, examples = instances[1::2], examples[1::2]
+        left = [n for n, ours in enumerate(_in_pool(task)) if not ours]
+        instances, examples = [instances[n] for n in left], [examples[n] for n in left]
     if limit is not None and limit < len(instances):
         chosen = [place * len(instances) // limit for place in range(limit)]
         instances, examples = [instances[n] for n in chosen], [examples[n] for n in chosen]
     return instances, examples
+
+
+def _in_pool(task: Task) -> list[bool]:
+    """Which validation rows `pool=valid` trains on. Whole users: the rows of one may tell each other's answers."""
+    users: dict[str, int] = {}
+    return [users.setdefault(instance.user, len(users)) % 2 == 0 for instance in task.instances("valid")]
 
 
 def encode(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness import registry
-from harness.checkpoint import resolve, resolve_adapter
+from harness.checkpoint import resolve, resolve_adapter, template_identity
 from harness.errors import BadSetting
 from harness.knobs import settings
 from harness.model import Adapter, Checkpoint, Model
@@ -75,16 +75,14 @@ def identity_on(tuning: Tuning, base: Base) -> dict[str, Any]:
         raise BadSetting("joint training is of one task with different settings, not of different tasks")
     return {
         "made_by": "harness tune",
-        "base": base.checkpoint.name,
         "base_digest": base.checkpoint.digest,
-        "started_from": {"adapter": base.adapter.name, "digest": base.adapter.digest} if base.adapter else None,
+        "started_from": base.adapter.digest if base.adapter else None,
         "task": first.name,
         "version": first.version,
-        "described": " + ".join(describe(task) for task in tuning.tasks),
-        "settings": [dict(settings(task)) for task in tuning.tasks],
+        "settings": [dict(settings(task, hashed_only=True)) for task in tuning.tasks],
         "texts": digest(dict(first.texts)),
         "data": {name: content for task in tuning.tasks for name, content in task.data_digests().items()},
         **asdict(tuning.draw),
         "recipe": asdict(tuning.recipe),
-        "template": tuning.reads,
+        "template": template_identity(tuning.reads),
     }

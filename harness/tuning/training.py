@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import (
@@ -18,10 +19,12 @@ from transformers import (
     PrinterCallback,
     Trainer,
     TrainerCallback,
+    TrainerState,
     TrainingArguments,
 )
+from transformers.trainer import TRAINER_STATE_NAME
 
-from harness.errors import BadSetting
+from harness.errors import BadSetting, HarnessError
 from harness.progress import progress_bar
 from harness.tuning.base import Trainable
 from harness.tuning.recipe import Recipe
@@ -29,12 +32,17 @@ from harness.tuning.rows import Encoded
 from harness.tuning.selection import Measure
 from harness.tuning.workshop import Clock, last_whole_checkpoint, steps_to
 
+SAME = {"float32": 1e-4, "bfloat16": 5e-3, "float16": 5e-3}
+"""How far the selected checkpoint's metric may lie from what was measured when it was written."""
+
 
 @dataclass(frozen=True)
 class Plan:
     """How many steps there are and when to validate."""
 
     steps: int
+    micro: int
+    """Rows in one forward pass of one device."""
     accumulation: int
     every: int
     """Steps between two validations; the last step is always validated."""
@@ -42,7 +50,8 @@ class Plan:
     @classmethod
     def of(cls, recipe: Recipe, rows: int, devices: int) -> Plan:
         """`rows` are those of one epoch, `devices` share each batch. BadSetting: a batch cannot be shared so."""
-        at_once = min(recipe.micro_batch, max(1, recipe.batch // devices)) * devices
+        micro = min(recipe.micro_batch, max(1, recipe.batch // devices))
+        at_once = micro * devices
         if recipe.batch % at_once:
             raise BadSetting(
                 f"batch={recipe.batch} is not a multiple of micro_batch={recipe.micro_batch} times {devices} devices"
@@ -51,7 +60,7 @@ class Plan:
         steps = max(1, math.ceil(recipe.epochs * math.ceil(math.ceil(rows / at_once) / accumulation)))
         steps = min(steps, recipe.max_steps or steps)
         every = max(recipe.evaluate_steps, int(recipe.evaluate_epochs * rows / recipe.batch))
-        return cls(steps, accumulation, min(every, steps))
+        return cls(steps, micro, accumulation, min(every, steps))
 
 
 @dataclass(frozen=True)
@@ -78,9 +87,11 @@ def train(
 
     `measure` is the selection metric; None where the Trainer's own loss over `valid` is it, or nothing is selected.
     """
-    first = torch.distributed.get_rank() == 0 if torch.distributed.is_initialized() else True
-    devices = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-    plan = Plan.of(recipe, len(rows), max(devices, torch.cuda.device_count()))
+    together = torch.distributed.is_initialized()
+    first = not together or torch.distributed.get_rank() == 0
+    # Without a launcher the Trainer takes every device that it sees.
+    devices = torch.distributed.get_world_size() if together else max(1, torch.cuda.device_count())
+    plan = Plan.of(recipe, len(rows), devices)
     clock = Clock(work)
     trainer = _trainer(measure, metric)(
         model=trainable.model,
@@ -91,14 +102,47 @@ def train(
         callbacks=[_LastStep(recipe.selection != "last"), _Note(clock if first else None)],
     )
     if recipe.selection != "last" and recipe.patience is not None:
-        trainer.add_callback(_Patience(recipe.patience))
+        trainer.add_callback(EarlyStoppingCallback(recipe.patience))
     trainer.remove_callback(PrinterCallback)
+    with PartialState().main_process_first():  # it removes what was half written
+        checkpoint = last_whole_checkpoint(work / "checkpoints", say=first)
     bar = progress_bar("tuning, steps", plan.steps) if first else nullcontext()
     with bar as shown:
         if shown is not None:
             trainer.add_callback(steps_to(shown))
-        trainer.train(resume_from_checkpoint=last_whole_checkpoint(work / "checkpoints"))
+        _go_on(trainer, checkpoint)
+    _check_selected(trainer, recipe, metric, trainable)
+    # Of accelerate's mixed precision: from now on the model computes as it will when it is read from disk.
+    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    trainable.model.eval()
     return _outcome(trainer, recipe, metric, clock)
+
+
+def _go_on(trainer: Any, checkpoint: str | None) -> None:
+    """Train from the checkpoint, or just load the selected weights if it is the end of the training.
+
+    Given a training that has ended, the Trainer would forget that it had, and take one step more.
+    """
+    if checkpoint is not None:
+        state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
+        if state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]:
+            trainer.state = state
+            trainer._load_from_checkpoint(state.best_model_checkpoint or checkpoint)
+            return
+    trainer.train(resume_from_checkpoint=checkpoint)
+
+
+def _check_selected(trainer: Any, recipe: Recipe, metric: str, trainable: Trainable) -> None:
+    """The weights in memory must be the selected ones: where they are not loaded, libraries only warn."""
+    if recipe.selection == "last":
+        return
+    history, wanted = list(trainer.state.log_history), trainer.state.best_metric
+    value = trainer.evaluate()[f"eval_{metric}"]
+    trainer.state.log_history = history  # this was no validation of the training's
+    if abs(value - wanted) > SAME["float16" if recipe.quantize != "none" else trainable.precision]:
+        raise HarnessError(
+            f"the best checkpoint was not loaded: it scored {wanted:.4f} when it was written, and {value:.4f} now"
+        )
 
 
 def _outcome(trainer: Any, recipe: Recipe, metric: str, clock: Clock) -> Trained:
@@ -118,7 +162,7 @@ def _arguments(recipe: Recipe, plan: Plan, seed: int, work: Path, metric: str, t
         output_dir=str(work / "checkpoints"),
         num_train_epochs=recipe.epochs,
         max_steps=plan.steps,
-        per_device_train_batch_size=min(recipe.micro_batch, recipe.batch),
+        per_device_train_batch_size=plan.micro,
         gradient_accumulation_steps=plan.accumulation,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type={"constant": "constant_with_warmup"}.get(recipe.schedule, recipe.schedule),
@@ -172,16 +216,6 @@ def _trainer(measure: Measure | None, metric: str) -> Any:
             return metrics
 
     return Measured
-
-
-class _Patience(EarlyStoppingCallback):  # type: ignore[misc]  # its library is untyped
-    """Early stopping that stays stopped: a training killed after its end but before its model was saved must not
-    go on to better weights than an undisturbed one."""
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.early_stopping_patience_counter >= self.early_stopping_patience:
-            control.should_training_stop = True
-            control.should_log = control.should_evaluate = control.should_save = False
 
 
 class _LastStep(TrainerCallback):  # type: ignore[misc]  # its library is untyped

@@ -43,7 +43,7 @@ def made_once(out: Path, asked: Mapping[str, Any], make: Callable[[Path], dict[s
         return manifest
 
 
-def last_whole_checkpoint(folder: Path) -> str | None:
+def last_whole_checkpoint(folder: Path, say: bool = True) -> str | None:
     """The newest checkpoint that was written to its end; the Trainer writes its state file last."""
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True)
     for checkpoint in found:
@@ -52,7 +52,8 @@ def last_whole_checkpoint(folder: Path) -> str | None:
         except (OSError, ValueError):
             shutil.rmtree(checkpoint)
         else:
-            print(f"going on after step {checkpoint.name.partition('-')[2]}", file=sys.stderr)
+            if say:
+                print(f"going on after step {checkpoint.name.partition('-')[2]}", file=sys.stderr)
             return str(checkpoint)
     return None
 

@@ -1,0 +1,82 @@
+"""A grid that tunes and evaluates, with real parts: one command, killed and started again, one engine start."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parent.parent
+
+
+def start(base: Path, folder: Path) -> subprocess.Popen[str]:
+    words = ["grid", "--task", "tallrec", "--model", f"hf:{base}", "--runs", str(folder / "runs"), "--no-cache"]
+    words += ["--tuned", str(folder / "tuned"), "--out", str(folder / "report"), "--sample", "60"]
+    words += ["--shots", "0", "--shots", "8", "--shots", "16", "--seed", "0", "--seed", "1"]
+    small = {"budget": "ci", "max_steps": "4", "epochs": "4", "evaluate_steps": "2", "valid_rows": "20"}
+    words += [word for name, value in small.items() for word in ("--set", f"{name}={value}")]
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness.cli", *words, "--threads", str(os.cpu_count())],
+        cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(label_free: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """An undisturbed grid: its folder, and the table it printed."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, finished(start(label_free, folder), "1 engine start")
+
+
+def finished(process: subprocess.Popen[str], starts: str) -> str:
+    out, said = process.communicate(timeout=500)
+    assert process.returncode == 0, said
+    assert f"5 cells: 5 complete, 0 failed; {starts}" in said
+    return out
+
+
+def test_killed_while_it_tunes_it_ends_with_the_same_table(
+    label_free: Path, whole: tuple[Path, str], tmp_path: Path
+) -> None:
+    """Killed in the second tuning and once more later, the grid goes on; the undisturbed one has the same table."""
+    cut = tmp_path / "cut"
+    for checkpoint in ("*.partial/*/checkpoints/checkpoint-2/trainer_state.json", "*/harness.json"):
+        before = len(list(cut.glob(f"tuned/tallrec/{checkpoint}")))
+        process = start(label_free, cut)
+        deadline = time.monotonic() + 300
+        while len(list(cut.glob(f"tuned/tallrec/{checkpoint}"))) <= before:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    _, table = whole
+    assert finished(start(label_free, cut), "1 engine start") == table
+    rows = [line for line in table.splitlines() if line.startswith("| ") and "0.5000" in line]
+    assert [[cell.strip() for cell in row.split("|")[3:5]] for row in rows] == [
+        ["0", ""],
+        ["8", "0, 1"],
+        ["16", "0, 1"],
+    ]
+    assert finished(start(label_free, cut), "0 engine starts") == table
+    for name in ("report/grid.md", "report/grid.csv", "report/grid.svg"):
+        assert (cut / name).stat().st_size > 0
+
+
+def test_tuned_adapters_say_their_rows(whole: tuple[Path, str]) -> None:
+    """Nested draws for one seed, as the manifests record them."""
+    drawn = {}
+    for manifest in whole[0].glob("tuned/tallrec/*/harness.json"):
+        told = json.loads(manifest.read_text())
+        drawn[told["shots"], told["seed"]] = set(told["rows"][0]["drawn"])
+    assert {key: len(rows) for key, rows in drawn.items()} == {(8, 0): 8, (8, 1): 8, (16, 0): 16, (16, 1): 16}
+    for seed in (0, 1):
+        assert drawn[8, seed] < drawn[16, seed]
