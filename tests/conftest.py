@@ -33,7 +33,8 @@ def _kept(request: pytest.FixtureRequest, name: str, make: Callable[[Path], obje
     out = folder / sha256(content).hexdigest()[:12]
     if not out.exists():
         for old in folder.iterdir():
-            shutil.rmtree(old)
+            if old.is_dir():
+                shutil.rmtree(old)
         make(out)
     return out
 

@@ -21,7 +21,7 @@ from harness.model import Model
 from harness.signature import Sample
 from harness.store import read_scores, write_json
 from harness.task import Task
-from harness.tuning.recipe import Draw, Recipe
+from harness.tuning.recipe import Draw, Recipe, find_recipe
 from harness.types import Choose, Key, Reply, Request, Scores
 from leaderboard.grid import frame, markdown, sections
 from leaderboard.grid_plot import plot_grid
@@ -42,9 +42,12 @@ def answering(seed: int, failing: str = "never") -> FunctionEngine:
     return text_engine(answer)
 
 
+PAPER = find_recipe(Coins(), {})
+
+
 def cell(seed: int | None, shots: int = 4, task: Task | None = None, name: str = "RT", **more: Path) -> Cell:
     task = task or Coins()
-    steps = () if seed is None else (Step((task,), Recipe(), Draw(shots, seed)),)
+    steps = () if seed is None else (Step((task,), PAPER, Draw(shots, seed)),)
     adapter = more.get("adapter")
     return Cell(
         name, task, Model.parse("base"), adapter, steps, shots, seed, task.name, "" if seed is None else "coins"
@@ -110,6 +113,8 @@ def test_rows_differ_in_everything_but_the_seed(tmp_path: Path) -> None:
     (section,) = sections([Outcome(one, run) for one in (plain, *other)])
     assert len(section.rows) == 1 + len(other)
     assert "rows drawn from the validation file" in section.rows[4].notes
+    assert [row.notes for row in section.rows[:2]] == [(), ()]
+    assert section.rows[3].notes == ("not tuned by the paper's recipe",)
 
 
 def test_ready_adapters_that_differ_in_the_seed_are_one_row(tmp_path: Path) -> None:
