@@ -308,6 +308,18 @@ def test_two_devices_make_the_adapter_of_one(base: Path, tmp_path: Path) -> None
     assert json.loads((tmp_path / "two" / "harness.json").read_text())["validation"]
 
 
+def test_every_weight_in_half_precision_survives_a_kill_after_the_last_step(base: Path, tmp_path: Path) -> None:
+    fields = {"method": "full", "precision": "bfloat16", "learning_rate": "1e-3"}
+    cut = run_script(
+        base, tmp_path / "cut", "import harness.tuning.making as m; m._save = lambda *_: os._exit(7)", **fields
+    )
+    assert cut.wait(timeout=200) == 7
+    resumed, whole = (made(tuning(base, **fields), tmp_path / name) for name in ("cut", "whole"))
+    assert resumed["selected"] == whole["selected"]
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("cut", "whole"))
+    assert all(torch.equal(one[name], other[name]) for name in other)
+
+
 def test_a_training_killed_after_its_last_step_takes_no_step_more(base: Path, tmp_path: Path) -> None:
     """With steps that end in the middle of an epoch, and the last weights kept, a further step would show."""
     fields = {"max_steps": "5", "schedule": "constant", "selection": "last"}

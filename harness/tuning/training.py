@@ -128,6 +128,7 @@ def _go_on(trainer: Any, checkpoint: str | None) -> None:
         if state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]:
             trainer.state = state
             trainer._load_from_checkpoint(state.best_model_checkpoint or checkpoint)
+            trainer.accelerator.prepare_model(trainer.model, evaluation_mode=True)  # its precision, for the check
             return
     trainer.train(resume_from_checkpoint=checkpoint)
 
