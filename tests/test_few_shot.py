@@ -30,9 +30,20 @@ def harness(*words: str | Path) -> str:
 
 @pytest.fixture(scope="module")
 def tuned(label_free: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LoRA tuned on all 8,000 rows, by the small recipe."""
-    out = tmp_path_factory.mktemp("tuned") / "all"
-    words = ["--task", "tallrec", "--set", "budget=ci", "--threads", str(os.cpu_count())]
+    """A LoRA tuned on 3,200 rows, once over, by the small recipe; all 8,000 take minutes more (docs/performance.md)."""
+    out = tmp_path_factory.mktemp("tuned") / "many"
+    words = [
+        "--task",
+        "tallrec",
+        "--set",
+        "budget=ci",
+        "--shots",
+        "3200",
+        "--set",
+        "max_steps=100",
+        "--threads",
+        str(os.cpu_count()),
+    ]
     harness("tune", *words, "--model", label_free, "--out", out)
     return out
 
@@ -47,7 +58,7 @@ def runs(label_free: Path, tuned: Path, tmp_path_factory: pytest.TempPathFactory
     return runs
 
 
-def test_tuning_on_all_rows_beats_the_untuned_base(runs: Path) -> None:
+def test_tuning_on_many_rows_beats_the_untuned_base(runs: Path) -> None:
     found = {difference.metric: difference for difference in compare(runs / "vllm", runs / "base", METRICS).differences}
     assert found["AUC"].interval.low > 0
     assert found["AUC"].ours > 0.6
@@ -64,10 +75,10 @@ def test_a_lora_scores_the_same_on_vllm_and_on_transformers(runs: Path) -> None:
 def test_a_run_says_what_its_adapter_was_tuned_on(runs: Path, tuned: Path) -> None:
     manifest = json.loads((runs / "vllm" / "run.json").read_text())
     told = manifest["model"]["tuned"]
-    assert (told["task"], told["shots"], told["seed"], told["recipe"]["targets"]) == ("tallrec", None, 0, "all")
+    assert (told["task"], told["shots"], told["seed"], told["recipe"]["targets"]) == ("tallrec", 3200, 0, "all")
     assert "loss" not in told
-    ((everything,),) = ([json.loads((tuned / "harness.json").read_text())["rows"][0]],)
-    assert (everything["pool"], everything["drawn"]) == (8000, "all")
+    (rows,) = json.loads((tuned / "harness.json").read_text())["rows"]
+    assert (rows["pool"], len(set(rows["drawn"]))) == (8000, 3200)
 
 
 def test_the_rows_that_a_manifest_names_are_the_authors_draw(label_free: Path, tmp_path: Path) -> None:

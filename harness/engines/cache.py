@@ -16,6 +16,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from harness.engines import Answered, Asked, Engine
 from harness.errors import HarnessError, RequestFailed
 from harness.types import Choose, Generate, Key, Ranked, Reply, Request, Scores, Text, Usage
@@ -32,10 +34,12 @@ class ResponseCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = sqlite3.connect(path, timeout=60, isolation_level=None)
-            self._file.execute("pragma journal_mode=wal")
-            self._file.execute("pragma synchronous=normal")
-            self._file.execute(_TABLE)
-        except (OSError, sqlite3.Error) as error:
+            # One at a time: SQLite's own waiting does not cover the change to write-ahead mode.
+            with FileLock(path.with_name(path.name + ".lock"), timeout=60):
+                self._file.execute("pragma journal_mode=wal")
+                self._file.execute("pragma synchronous=normal")
+                self._file.execute(_TABLE)
+        except (OSError, Timeout, sqlite3.Error) as error:
             raise HarnessError(
                 f"cannot use the response cache {path} ({error}); delete it, or say --no-cache"
             ) from error
