@@ -68,7 +68,7 @@ def test_commands_and_options_of_the_pages_exist() -> None:
         group = cli.commands[first]
         if rest and hasattr(group, "commands"):
             assert rest[0] in group.commands, f"harness {words}"
-    for line in re.findall(r"(?:^    |`)harness ((?:run|tune|prompt|check) [^\n`]*)", text, re.MULTILINE):
+    for line in re.findall(r"(?:^    |`)harness ((?:run|tune|grid|prompt|check) [^\n`]*)", text, re.MULTILINE):
         known = {option for p in cli.commands[line.split()[0]].params for option in p.opts}
         for option in re.findall(r"(?<!\w)--[a-z-]+", line.split("#")[0]):
             assert option in known or option == "--help", line

@@ -13,7 +13,7 @@ import pytest
 from harness.errors import BadData, BadModel, BadSetting, EngineStopped, HarnessError
 from harness.grid.cells import Cell, Changes, change, expand
 from harness.grid.declared import Block, Grid, Stage, parse_grid
-from harness.grid.run import Failure, How, Tunings, attempt, plan, run_grid
+from harness.grid.run import Failure, How, Tunings, attempt, plan, run_grid, tuned
 from harness.store import write_json
 from harness.tuning.recipe import Draw
 from harness.tuning.spec import Tuning
@@ -206,8 +206,7 @@ def test_a_shared_stage_is_tuned_once_and_gone_on_from(base: Path, ready: Path, 
     assert [tuning.adapter for tuning in workshop.asked] == [None, *[made[0].adapter] * 3]
     assert len({contender.adapter for contender in made}) == 4
     assert all(c.adapter is not None and c.adapter.parent == tmp_path / "tallrec" for c in made)
-    again = Workshop(ready)
-    assert [Tunings(How(tuned=tmp_path), again, print).find(cell) for cell in tuned_cells(base, 0, 1, 2)] == made[1:]
+    assert [tuned(cell, How(tuned=tmp_path)) for cell in tuned_cells(base, 0, 1, 2)] == made[1:]
 
 
 def test_full_tuning_makes_another_model(base: Path, ready: Path, tmp_path: Path) -> None:

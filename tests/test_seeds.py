@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from random import Random
 
 import numpy as np
 import pytest
@@ -104,8 +105,8 @@ def same(one: SeedInterval, other: SeedInterval) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(MATRICES, st.randoms(use_true_random=False))
-def test_the_order_of_seeds_and_of_instances_does_not_matter(values: np.ndarray, random: object) -> None:
-    rng = np.random.default_rng(getattr(random, "randrange")(2**32))  # noqa: B009
+def test_the_order_of_seeds_and_of_instances_does_not_matter(values: np.ndarray, random: Random) -> None:
+    rng = np.random.default_rng(random.randrange(2**32))
     users = np.arange(values.shape[1]) // 2
     order = rng.permutation(values.shape[1])
     shuffled = values[rng.permutation(len(values))][:, order]

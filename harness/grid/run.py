@@ -104,12 +104,11 @@ def run_grid(cells: Sequence[Cell], how: How, say: Say, tune: Tune) -> Finished:
 def plan(cells: Sequence[Cell], how: How) -> list[tuple[Cell, str]]:
     """Each cell and what it needs: complete, to evaluate, to tune and evaluate, or the reason why it would fail.
     Changes nothing and loads nothing."""
-    tunings = Tunings(how, _never, _silent)
     bases: dict[Model, Base | Failure] = {}
     adapted = _adapted(cells)
 
     def state(cell: Cell) -> str:
-        found = tunings.find(cell)
+        found = tuned(cell, how)
         if found is None:
             return UNTUNED
         job = _job(cell, found.model, how)
@@ -153,19 +152,9 @@ class Tunings:
             start = found
         return start
 
-    def find(self, cell: Cell) -> Contender | None:
-        """What the cell's steps became; None if anything is still to tune."""
-        start = Contender(cell.model, cell.adapter)
-        for step in cell.steps:
-            out = self._folder(self._tuning(start, step))
-            if not _is_made(out):
-                return None
-            start = _after(start, step, out)
-        return start
-
     def _tune(self, start: Contender, step: Step) -> Contender:
-        tuning = self._tuning(start, step)
-        out = self._folder(tuning)
+        tuning = _tuning(start, step)
+        out = _folder(tuning, self._how)
         if not _is_made(out):
             rows = "all rows" if step.draw.shots is None else f"{step.draw.shots} rows"
             on = " + ".join(describe(task) for task in step.tasks)
@@ -173,11 +162,24 @@ class Tunings:
         self._make(tuning, out, self._say, self._how.options.threads)
         return _after(start, step, out)
 
-    def _tuning(self, start: Contender, step: Step) -> Tuning:
-        return Tuning(step.tasks, start.model, step.recipe, step.draw, start.adapter)
 
-    def _folder(self, tuning: Tuning) -> Path:
-        return self._how.tuned / tuning.tasks[0].name / digest(identity(tuning))
+def tuned(cell: Cell, how: How) -> Contender | None:
+    """What the cell's steps became; None if anything is still to tune."""
+    start = Contender(cell.model, cell.adapter)
+    for step in cell.steps:
+        out = _folder(_tuning(start, step), how)
+        if not _is_made(out):
+            return None
+        start = _after(start, step, out)
+    return start
+
+
+def _tuning(start: Contender, step: Step) -> Tuning:
+    return Tuning(step.tasks, start.model, step.recipe, step.draw, start.adapter)
+
+
+def _folder(tuning: Tuning, how: How) -> Path:
+    return how.tuned / tuning.tasks[0].name / digest(identity(tuning))
 
 
 def _adapted(cells: Sequence[Cell]) -> set[Model]:
@@ -260,10 +262,6 @@ def _outcome(cell: Cell, found: Path | Failure) -> Outcome:
     if isinstance(found, Failure):
         return Outcome(cell, failure=found.reason)
     return Outcome(cell, run=found)
-
-
-def _never(tuning: Tuning, out: Path, say: Say, threads: int | None) -> Mapping[str, Any]:
-    raise NotImplementedError("a plan tunes nothing")
 
 
 def _silent(_: str) -> None:
