@@ -23,7 +23,7 @@ from harness.engines.wrappers import Counted, Retried
 from harness.errors import BadModel, BadSetting, InstanceFailed, NotApplicable
 from harness.knobs import settings
 from harness.loading import Base, Ready
-from harness.model import Adapter, EngineOptions, Model
+from harness.model import Adapter, EngineOptions, Model, ModelSettings
 from harness.progress import progress_bar
 from harness.runner import evaluate, questions
 from harness.scoring import chance_levels, not_applicable, score
@@ -49,6 +49,8 @@ class Job:
     template: str | None = None
     """None is the task's own."""
     options: EngineOptions = field(default_factory=EngineOptions)
+    settings: ModelSettings = field(default_factory=ModelSettings)
+    """Of a baseline."""
     runs: Path = Path("runs")
     run_dir: Path | None = None
     """This very directory, in place of one named by digest under `runs`."""
@@ -76,6 +78,8 @@ def perform(job: Job, say: Callable[[str], None]) -> list[Path]:
         raise BadModel("--run-dir names one directory, but several adapters make several runs; leave it out")
     if is_baseline(job.model):
         return [complete(job, baseline(job), say)]
+    if job.settings != ModelSettings():
+        raise BadModel("--model-set and --model-config are for baselines, such as recbole:SASRec")
     with Base(job.model, job.options, say, bool(job.adapters)) as base:
         wanted: list[Adapter | None] = [base.adapter(folder) for folder in job.adapters]
         return [complete(job, language_model(job, base, adapter), say) for adapter in wanted or [None]]
@@ -186,23 +190,21 @@ def _manifest(job: Job, contestant: Contestant) -> dict[str, Any]:
 
 def baseline(job: Job) -> Contestant:
     """A model that needs no prompt. Raises BadModel for an unknown one, or options that are for language models."""
-    group = registry.baseline_groups()[job.model.engine]
-    if job.model.name not in group.names:
-        names = sorted(f"{job.model.engine}:{name}" for name in group.names)
-        raise BadModel(registry.unknown("model", f"{job.model.engine}:{job.model.name}", names))
+    model = job.model
     given = {
         "--adapter": bool(job.adapters),
-        "--revision": job.model.revision is not None,
+        "--revision": model.revision is not None,
         "--template": job.template is not None,
-        "--dtype": job.model.dtype != "auto",
+        "--dtype": model.dtype != "auto",
     }
     for option, said in given.items():
         if said:
-            raise BadModel(f"{option} does not go with {job.model.engine}:{job.model.name}, which is no language model")
+            raise BadModel(f"{option} does not go with {model.engine}:{model.name}, which is no language model")
+    found = registry.baseline_groups()[model.engine].find(model.name, job.task, job.split, job.settings)
     return Contestant(
-        who={"engine": job.model.engine, "baseline": job.model.name, "version": group.version},
-        shown={"name": f"{job.model.engine}:{job.model.name}"},
-        prepare=lambda: Ready(group.make(job.model.name, job.task, job.split), __version__),
+        who={"engine": model.engine, **found.who},
+        shown={"name": found.name},
+        prepare=lambda: Ready(found.make(job.options), __version__),
     )
 
 

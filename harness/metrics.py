@@ -7,7 +7,9 @@ what a random order would score on an instance (`chance`), so that a table can s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import comb, exp, inf, log1p, log2, nan
 from typing import ClassVar
 
@@ -98,14 +100,18 @@ class CutOff(MeanMetric):
         """From the gains of the first places and all positive relevances of the instance."""
 
     def chance(self, instance: Instance) -> float | None:
+        relevant = tuple(_relevant(instance))
         if instance.candidates is None:
-            return None
-        within = [instance.relevance.get(item.id, 0.0) for item in instance.candidates]
-        found = sum(gain > 0 for gain in within)
-        return self.expected(len(within), found, sum(within), _relevant(instance)) if found else 0.0
+            if instance.catalogue is None:
+                return None
+            # The whole of what is relevant is in the catalogue, and never excluded.
+            size = len(instance.catalogue.items) - len(instance.excluded)
+            return _expected(self, size, len(relevant), sum(relevant), relevant) if relevant else 0.0
+        within = [gain for item in instance.candidates if (gain := instance.relevance.get(item.id, 0.0)) > 0]
+        return _expected(self, len(instance.candidates), len(within), sum(within), relevant) if within else 0.0
 
     @abstractmethod
-    def expected(self, size: int, found: int, gain: float, relevant: list[float]) -> float:
+    def expected(self, size: int, found: int, gain: float, relevant: Sequence[float]) -> float:
         """Mean over all orders of `size` candidates of which `found` are relevant, with total gain `gain`."""
 
 
@@ -118,7 +124,7 @@ class HitRate(CutOff):
     def value(self, gains: list[float], relevant: list[float]) -> float:
         return float(any(gain > 0 for gain in gains))
 
-    def expected(self, size: int, found: int, gain: float, relevant: list[float]) -> float:
+    def expected(self, size: int, found: int, gain: float, relevant: Sequence[float]) -> float:
         k = min(self.k, size)
         return 1 - comb(size - found, k) / comb(size, k)
 
@@ -133,7 +139,7 @@ class NDCG(CutOff):
     def value(self, gains: list[float], relevant: list[float]) -> float:
         return _dcg(gains) / _dcg(relevant[: self.k]) if relevant else 0.0
 
-    def expected(self, size: int, found: int, gain: float, relevant: list[float]) -> float:
+    def expected(self, size: int, found: int, gain: float, relevant: Sequence[float]) -> float:
         return _dcg([gain / size] * min(self.k, size)) / _dcg(relevant[: self.k])
 
 
@@ -146,7 +152,7 @@ class MRR(CutOff):
     def value(self, gains: list[float], relevant: list[float]) -> float:
         return next((1 / place for place, gain in enumerate(gains, 1) if gain > 0), 0.0)
 
-    def expected(self, size: int, found: int, gain: float, relevant: list[float]) -> float:
+    def expected(self, size: int, found: int, gain: float, relevant: Sequence[float]) -> float:
         first = (comb(size - place, found - 1) / place for place in range(1, min(self.k, size) + 1))
         return sum(first) / comb(size, found)
 
@@ -160,7 +166,7 @@ class Recall(CutOff):
     def value(self, gains: list[float], relevant: list[float]) -> float:
         return sum(gain > 0 for gain in gains) / len(relevant) if relevant else 0.0
 
-    def expected(self, size: int, found: int, gain: float, relevant: list[float]) -> float:
+    def expected(self, size: int, found: int, gain: float, relevant: Sequence[float]) -> float:
         return found * min(self.k, size) / size / len(relevant)
 
 
@@ -173,7 +179,7 @@ class Precision(CutOff):
     def value(self, gains: list[float], relevant: list[float]) -> float:
         return sum(gain > 0 for gain in gains) / self.k
 
-    def expected(self, size: int, found: int, gain: float, relevant: list[float]) -> float:
+    def expected(self, size: int, found: int, gain: float, relevant: Sequence[float]) -> float:
         return found * min(self.k, size) / size / self.k
 
 
@@ -191,7 +197,7 @@ class MAP(CutOff):
                 total += hits / place
         return total / min(self.k, len(relevant)) if relevant else 0.0
 
-    def expected(self, size: int, found: int, gain: float, relevant: list[float]) -> float:
+    def expected(self, size: int, found: int, gain: float, relevant: Sequence[float]) -> float:
         others = (found - 1) / (size - 1) if size > 1 else 0.0
         total = sum((1 + (place - 1) * others) / place for place in range(1, min(self.k, size) + 1))
         return total * found / size / min(self.k, len(relevant))
@@ -323,9 +329,15 @@ def _auc(rows: Rows) -> float:
     return float((rank[label].sum() - liked * (liked + 1) / 2) / (liked * disliked))
 
 
+@lru_cache(maxsize=1 << 14)
+def _expected(metric: CutOff, size: int, found: int, gain: float, relevant: tuple[float, ...]) -> float:
+    """Most instances of a protocol have as many candidates and answers as their neighbours."""
+    return metric.expected(size, found, gain, relevant)
+
+
 def _relevant(instance: Instance) -> list[float]:
     return sorted((gain for gain in instance.relevance.values() if gain > 0), reverse=True)
 
 
-def _dcg(gains: list[float]) -> float:
+def _dcg(gains: Sequence[float]) -> float:
     return sum(gain / log2(place + 2) for place, gain in enumerate(gains))

@@ -3,11 +3,14 @@
 Qwen/Qwen2.5-0.5B-Instruct     a hub id or a folder; vLLM where it knows the architecture, else transformers
 vllm:PATH  hf:PATH             the same, with the engine said
 simple:popularity              a baseline, by the group that registers it
+recbole:SASRec                 likewise, trained first if that has not been done
+checkpoint:DIR                 a trained baseline, as the folder that a training made
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +39,15 @@ class Model:
         if not name or not kind:
             raise BadModel(f"--model {text!r} names nothing; give a folder, a hub id, or KIND:NAME as in simple:random")
         return cls(kind, name, revision, dtype)
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What was said of a baseline besides its name, not looked at yet."""
+
+    given: Mapping[str, str] = field(default_factory=dict)
+    file: Path | None = None
+    """TOML; what is given goes before it."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ harness.suites      a `harness.grid.declared.Grid`; `harness grid NAME` runs it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import Any, Protocol, TypeVar, get_args
@@ -16,10 +17,23 @@ from typing import Any, Protocol, TypeVar, get_args
 from harness.engines import Engine
 from harness.errors import BadSetting, UnknownName
 from harness.knobs import Knob, knobs
+from harness.model import EngineOptions, ModelSettings
 from harness.task import Task
 from harness.types import Split
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A model that needs no prompt, looked up but not made."""
+
+    name: str
+    """As tables show it, with its group in front."""
+    who: Mapping[str, Any]
+    """What decides its answers, besides the task: part of a run's identity."""
+    make: Callable[[EngineOptions], Engine]
+    """Trains or loads it, so that it is ready to answer; NotApplicable if the protocol cannot give what it needs."""
 
 
 class Baselines(Protocol):
@@ -27,16 +41,11 @@ class Baselines(Protocol):
 
     @property
     def names(self) -> Mapping[str, str]:
-        """Name to one sentence."""
+        """Name to one sentence, for people; `find` may know more names."""
         ...
 
-    @property
-    def version(self) -> int:
-        """Raised whenever a score could change; part of a run's identity."""
-        ...
-
-    def make(self, name: str, task: Task, split: Split) -> Engine:
-        """A model that is ready to answer; NotApplicable if the protocol cannot give what it needs."""
+    def find(self, name: str, task: Task, split: Split, settings: ModelSettings) -> Baseline:
+        """One of the family. BadModel or BadSetting, in one line, for a name or setting that there is not."""
         ...
 
 

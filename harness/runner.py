@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from itertools import chain
 from math import isfinite
@@ -12,7 +13,7 @@ from typing import Any, Generic, Protocol
 
 from harness.engines import Asked, Engine
 from harness.errors import BadData, InstanceFailed, NotApplicable, NothingAnswered, RequestFailed
-from harness.metrics import Answer, Metric
+from harness.metrics import Answer
 from harness.signature import Sample
 from harness.store import Record, Run
 from harness.task import Task
@@ -32,8 +33,6 @@ from harness.types import (
     rank_candidates,
 )
 
-TOP = 20
-"""How many of the first places a record keeps."""
 PATIENCE = 64
 """A run whose first this many instances all fail is not worth going on with."""
 
@@ -156,7 +155,7 @@ def evaluate(
     failures: list[Record] = []
     hopeful = bool(run.done)
     for key, outcome, usage in drive(owed(), engine, run.manifest["identity"]["run"]):
-        record = make_record(task.metrics, asked.pop(key), outcome, usage)
+        record = make_record(task, asked.pop(key), outcome, usage)
         hopeful = hopeful or record.failure is None
         if not hopeful:
             failures.append(record)
@@ -178,7 +177,7 @@ def evaluate(
 def solver(task: Task, engine: Engine) -> Callable[[Instance], Program[Prediction]]:
     """How this engine solves the task: in words if it reads text, else by ranking items."""
     if Rank in engine.answers:
-        return rank_candidates
+        return partial(rank_candidates, top=task.depth)
     if {Generate, Choose} & engine.answers:
         return task.solve
     raise NotApplicable(f"this engine answers no kind of question that {task.name!r} asks")
@@ -197,9 +196,7 @@ def questions(task: Task, split: Split, sample: Sample | None) -> Iterator[Insta
     yield from (instance for instance in task.instances(split) if draw(instance) in chosen)
 
 
-def make_record(
-    metrics: Sequence[Metric], instance: Instance, outcome: Prediction | InstanceFailed, usage: Usage
-) -> Record:
+def make_record(task: Task, instance: Instance, outcome: Prediction | InstanceFailed, usage: Usage) -> Record:
     """What is kept of an answer. A score or fact that is not a finite number makes it a failure."""
     if isinstance(outcome, Prediction):
         numbers = [*outcome.scores.values(), *outcome.facts.values()]
@@ -212,11 +209,11 @@ def make_record(
     return Record(
         id=instance.id,
         user=instance.user,
-        rows={metric.name: metric.measure(answer) for metric in metrics},
+        rows={metric.name: metric.measure(answer) for metric in task.metrics},
         ranks={item: places[item] for item, gain in instance.relevance.items() if gain > 0 and item in places},
-        top=answer.ranking[:TOP],
+        top=answer.ranking[: task.depth],
         tied=len(set(scores)) < len(scores),
-        strata={"history": float(len(instance.history))},
+        strata=task.traits(instance),
         tokens=(usage.prompt_tokens, usage.generated_tokens),
         facts=prediction.facts if prediction else {},
         text=prediction.text if prediction else None,

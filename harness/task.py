@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from harness.errors import NotApplicable
-from harness.metrics import Metric
-from harness.types import Example, Instance, Prediction, Program, Split
+from harness.metrics import CutOff, Metric
+from harness.types import Catalogue, Example, Instance, Prediction, Program, Split, Timeline
 
 
 class Task(ABC):
@@ -40,6 +40,33 @@ class Task(ABC):
     @abstractmethod
     def solve(self, instance: Instance) -> Program[Prediction]:
         """How the paper puts this question to a language model."""
+
+    @property
+    def depth(self) -> int:
+        """How many first places count: asked for where the candidates are the whole catalogue, and kept by name."""
+        return max([20, *(metric.k for metric in self.metrics if isinstance(metric, CutOff))])
+
+    @property
+    def strata(self) -> Mapping[str, tuple[float, ...]]:
+        """By what the headline is broken down, and where each part ends: `{"history": (5, 20)}` makes three parts."""
+        return {}
+
+    def traits(self, instance: Instance) -> Mapping[str, float]:
+        """The numbers of an instance that `strata` speaks of."""
+        return {"history": float(len(instance.history))}
+
+    def catalogue(self) -> Catalogue:
+        """Every item that may be asked for."""
+        raise NotApplicable(f"task {self.name!r} has no catalogue")
+
+    def timelines(self) -> Iterator[Timeline]:
+        """What each user did before the questions begin, in an order that never changes."""
+        raise NotApplicable(f"task {self.name!r} has no sequences to train on")
+
+    def masks(self, sequential: bool) -> bool:
+        """Whether the excluded items of an instance bind a model of this kind. They bind all alike, except under
+        RecBole's own rule, which lets sequential models recommend what was seen and no others."""
+        return True
 
     def size(self, split: Split = "test") -> int | None:
         """How many instances there are, if that is cheap to say; progress bars use it."""

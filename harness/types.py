@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from typing import Literal, NamedTuple, TypeVar, overload
 
@@ -32,6 +33,29 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Timeline:
+    """What one user did before any question of validation or test: what conventional models learn from."""
+
+    user: str
+    events: tuple[Event, ...]
+    """Oldest first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """Every item that a protocol knows, and how often each was met in training. All its instances share one."""
+
+    items: tuple[Item, ...]
+    met: Mapping[ItemId, int]
+    """Training interactions by item; an item that is not named has none."""
+
+    @cached_property
+    def places(self) -> Mapping[ItemId, int]:
+        """Where each item stands in `items`."""
+        return {item.id: place for place, item in enumerate(self.items)}
+
+
+@dataclass(frozen=True, slots=True)
 class Instance:
     """One question, the same for every model: whose taste, among which items, and what is right."""
 
@@ -44,6 +68,10 @@ class Instance:
     """What is right. A candidate that is not named here has relevance 0."""
     context: str | None = None
     """A query, an intention or a profile, where the protocol has one."""
+    catalogue: Catalogue | None = None
+    """Where the protocol has one; never None if `candidates` is."""
+    excluded: frozenset[ItemId] = frozenset()
+    """Items of the catalogue that count as no answer, such as those that the user has seen; never a relevant one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +99,9 @@ class Prediction:
 
     def ranking(self, salt: str) -> tuple[ItemId, ...]:
         """Best first. Ties fall by hash, so neither candidate order nor luck can win them."""
-
-        def place(item: ItemId) -> tuple[float, str]:
-            return -self.scores[item], sha256(f"{salt}\0{item}".encode()).hexdigest()
-
-        return tuple(sorted(self.scores, key=place))
+        if len(set(self.scores.values())) == len(self.scores):
+            return tuple(sorted(self.scores, key=self.scores.__getitem__, reverse=True))
+        return tuple(sorted(self.scores, key=lambda item: (-self.scores[item], tie_break(salt, item))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +132,12 @@ class Rank:
     user: str
     history: tuple[Event, ...]
     candidates: tuple[Item, ...] | None
+    """None asks for the best items of the whole catalogue."""
     context: str | None = None
+    excluded: frozenset[ItemId] = frozenset()
+    """Where there are no candidates: items that may not be named."""
+    top: int = 100
+    """Where there are no candidates: how many items to name."""
 
 
 class Usage(NamedTuple):
@@ -132,6 +163,8 @@ class Scores:
 
     values: tuple[float, ...]
     usage: Usage = Usage()
+    facts: Mapping[str, float] = field(default_factory=dict)
+    """Further numbers, such as the share of candidates that the model never met in training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +173,9 @@ class Ranked:
 
     items: tuple[ItemId, ...]
     usage: Usage = Usage()
+    scores: tuple[float, ...] | None = None
+    """One per item, from a model that scores; equal ones in the order of `tie_break`."""
+    facts: Mapping[str, float] = field(default_factory=dict)
 
 
 class Key(NamedTuple):
@@ -176,10 +212,18 @@ def ask_all(requests: Sequence[Request]) -> Program[tuple[Reply, ...]]:
     return replies
 
 
-def rank_candidates(instance: Instance) -> Program[Prediction]:
-    """How a conventional model solves any task: it scores the candidates, or lists its best of the catalogue."""
-    reply = yield from ask(Rank(instance.user, instance.history, instance.candidates, instance.context))
+def tie_break(salt: str, item: ItemId) -> str:
+    """What decides between items of equal score, the smallest first; `salt` is the instance's id."""
+    return sha256(f"{salt}\0{item}".encode()).hexdigest()
+
+
+def rank_candidates(instance: Instance, top: int = 100) -> Program[Prediction]:
+    """How a conventional model solves any task: it scores the candidates, or lists its `top` of the catalogue."""
+    request = Rank(instance.user, instance.history, instance.candidates, instance.context, instance.excluded, top)
+    reply = yield from ask(request)
     if isinstance(reply, Ranked):
-        return Prediction.ranked(reply.items)
+        if reply.scores is None:
+            return Prediction(Prediction.ranked(reply.items).scores, reply.facts)
+        return Prediction(dict(zip(reply.items, reply.scores, strict=True)), reply.facts)
     wanted = [item.id for item in instance.candidates or ()]
-    return Prediction(dict(zip(wanted, reply.values, strict=True)))
+    return Prediction(dict(zip(wanted, reply.values, strict=True)), reply.facts)

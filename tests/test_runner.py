@@ -271,14 +271,14 @@ def test_an_engine_that_fits_no_question_does_not_apply(tmp_path: Path) -> None:
 
 def test_a_list_of_the_whole_catalogue() -> None:
     instance = Instance("i", "u", (), None, {"b": 1.0})
-    made = make_record(Shelf.metrics, instance, Prediction.ranked(Ranked(("a", "b", "c")).items), Usage())
+    made = make_record(Shelf(), instance, Prediction.ranked(Ranked(("a", "b", "c")).items), Usage())
     assert made.ranks == {"b": 2}
     assert made.rows["HR@3"] == (1.0,)
 
 
 def test_an_answer_that_is_not_finite_is_a_failure() -> None:
     item = Item("x", "x")
-    made = make_record(Coins.metrics, Instance("i", "u", (), (item,), {"x": 1.0}), Prediction({"x": math.nan}), Usage())
+    made = make_record(Coins(), Instance("i", "u", (), (item,), {"x": 1.0}), Prediction({"x": math.nan}), Usage())
     assert made.failure == "InstanceFailed"
     assert made.rows["AUC"] == (1.0, 0.0, 0.0)
 

@@ -21,6 +21,7 @@ from harness.data.fetch import fetch
 from harness.data.splits import few_shot
 from harness.engines import FunctionEngine
 from harness.errors import BadSetting, NotApplicable, RequestFailed
+from harness.model import EngineOptions, ModelSettings
 from harness.runner import drive, solver
 from harness.testing import TaskContract
 from harness.tuning.recipe import Draw
@@ -64,7 +65,7 @@ def git_blob(content: bytes) -> str:
 
 
 def auc_of(task: TALLRec, name: str, split: Split) -> float:
-    engine = simple.make(name, task, split)
+    engine = simple.find(name, task, split, ModelSettings()).make(EngineOptions())
     solve = solver(task, engine)
     labels, scores = [], []
     known = {instance.id: instance for instance in task.instances(split)}

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import click
 
 from harness.cli.options import from_fields, json_option, make_task, runs_option, set_option, split_option, task_option
-from harness.model import DType, EngineOptions, Model
+from harness.model import DType, EngineOptions, Model, ModelSettings
 
 
 @click.command()
@@ -32,6 +32,19 @@ from harness.model import DType, EngineOptions, Model
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub model.")
 @click.option("--dtype", type=click.Choice(get_args(DType)), default="auto", show_default=True)
 @click.option("--template", metavar="raw|chat|FILE", help="How prompts are handed over.  [default: the task's]")
+@click.option(
+    "--model-set",
+    "model_settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting of a trained baseline, such as learning_rate=0.01; may be repeated.",
+)
+@click.option(
+    "--model-config",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="The same from a TOML file.",
+)
 @split_option
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Ask only N instances, drawn by --sample-seed.")
 @click.option("--sample-seed", type=int, default=0, show_default=True)
@@ -48,6 +61,8 @@ def run(
     revision: str | None,
     dtype: DType,
     template: str | None,
+    model_settings: tuple[str, ...],
+    model_config: Path | None,
     split: Any,
     sample: int | None,
     sample_seed: int,
@@ -58,6 +73,7 @@ def run(
     options: EngineOptions,
 ) -> None:
     """Evaluate a model on a task; what is done already is not asked again."""
+    from harness import registry
     from harness.evaluation import Job, perform
     from harness.report import run_table
     from harness.signature import Sample
@@ -71,6 +87,7 @@ def run(
         sample=Sample(sample, sample_seed) if sample is not None else None,
         template=template,
         options=options,
+        settings=ModelSettings(registry.pairs(model_settings), model_config),
         runs=runs,
         run_dir=run_dir,
         cache=not no_cache,
