@@ -112,7 +112,7 @@ def complete(job: Job, contestant: Contestant, say: Callable[[str], None]) -> Pa
             run.finish(not_applicable(job.task.metrics, str(reason)))
             return path
         chance = chance_levels(job.task.metrics, questions(job.task, job.split, job.sample))
-        run.finish(score(path, job.task.metrics, chance))
+        run.finish(score(path, job.task.metrics, chance, job.task.strata))
     return path
 
 

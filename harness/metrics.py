@@ -7,7 +7,7 @@ what a random order would score on an instance (`chance`), so that a table can s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import comb, exp, inf, log1p, log2, nan
@@ -29,20 +29,28 @@ WORST_LOG_LOSS = -float(np.log(np.finfo(np.float64).eps))
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An instance and what was answered; the ranking is made once and shared by all metrics."""
+    """An instance and what was answered; what several metrics read is made once and shared by all of them."""
 
     instance: Instance
     prediction: Prediction | None
     """None if the instance failed."""
     ranking: tuple[ItemId, ...]
+    places: Mapping[ItemId, int]
+    """Where, from 1, those items are ranked that the instance names a relevance of."""
+    gains: tuple[float, ...]
+    """Relevance of each place of the ranking, up to the last one that the instance names; 0 from there on."""
+    relevant: tuple[float, ...]
+    """All positive relevances of the instance, the largest first."""
 
     @classmethod
     def of(cls, instance: Instance, prediction: Prediction | None) -> Answer:
-        return cls(instance, prediction, prediction.ranking(instance.id) if prediction else ())
-
-    def gains(self, k: int) -> list[float]:
-        """Relevance of the first k places."""
-        return [self.instance.relevance.get(item, 0.0) for item in self.ranking[:k]]
+        relevance = instance.relevance
+        ranking = prediction.ranking(instance.id) if prediction else ()
+        places = {item: place for place, item in enumerate(ranking, 1) if item in relevance}
+        gains = [0.0] * max(places.values(), default=0)
+        for item, place in places.items():
+            gains[place - 1] = relevance[item]
+        return cls(instance, prediction, ranking, places, tuple(gains), _relevant(instance))
 
 
 class Metric(ABC):
@@ -51,6 +59,9 @@ class Metric(ABC):
     label: ClassVar[str]
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     higher_is_better: ClassVar[bool] = True
+    resampled: ClassVar[bool] = True
+    """Whether drawing instances anew says how sure the score is. It does not where a score grows with every instance,
+    such as the share of the catalogue that is ever shown: a draw with replacement misses a third of them."""
 
     @property
     def name(self) -> str:
@@ -93,14 +104,15 @@ class CutOff(MeanMetric):
         return f"{self.label}@{self.k}"
 
     def measure(self, answer: Answer) -> tuple[float, ...]:
-        return (self.value(answer.gains(self.k), _relevant(answer.instance)),)
+        return (self.value(answer.gains[: self.k], answer.relevant),)
 
     @abstractmethod
-    def value(self, gains: list[float], relevant: list[float]) -> float:
-        """From the gains of the first places and all positive relevances of the instance."""
+    def value(self, gains: Sequence[float], relevant: Sequence[float]) -> float:
+        """From the gains of the first places, where zeros at the end may be left out, and all positive relevances of
+        the instance, the largest first."""
 
     def chance(self, instance: Instance) -> float | None:
-        relevant = tuple(_relevant(instance))
+        relevant = _relevant(instance)
         if instance.candidates is None:
             if instance.catalogue is None:
                 return None
@@ -121,8 +133,8 @@ class HitRate(CutOff):
 
     label: ClassVar[str] = "HR"
 
-    def value(self, gains: list[float], relevant: list[float]) -> float:
-        return float(any(gain > 0 for gain in gains))
+    def value(self, gains: Sequence[float], relevant: Sequence[float]) -> float:
+        return float(max(gains, default=0.0) > 0)
 
     def expected(self, size: int, found: int, gain: float, relevant: Sequence[float]) -> float:
         k = min(self.k, size)
@@ -136,8 +148,8 @@ class NDCG(CutOff):
 
     label: ClassVar[str] = "NDCG"
 
-    def value(self, gains: list[float], relevant: list[float]) -> float:
-        return _dcg(gains) / _dcg(relevant[: self.k]) if relevant else 0.0
+    def value(self, gains: Sequence[float], relevant: Sequence[float]) -> float:
+        return _dcg(gains) / _ideal(tuple(relevant[: self.k])) if relevant else 0.0
 
     def expected(self, size: int, found: int, gain: float, relevant: Sequence[float]) -> float:
         return _dcg([gain / size] * min(self.k, size)) / _dcg(relevant[: self.k])
@@ -149,7 +161,7 @@ class MRR(CutOff):
 
     label: ClassVar[str] = "MRR"
 
-    def value(self, gains: list[float], relevant: list[float]) -> float:
+    def value(self, gains: Sequence[float], relevant: Sequence[float]) -> float:
         return next((1 / place for place, gain in enumerate(gains, 1) if gain > 0), 0.0)
 
     def expected(self, size: int, found: int, gain: float, relevant: Sequence[float]) -> float:
@@ -163,7 +175,7 @@ class Recall(CutOff):
 
     label: ClassVar[str] = "Recall"
 
-    def value(self, gains: list[float], relevant: list[float]) -> float:
+    def value(self, gains: Sequence[float], relevant: Sequence[float]) -> float:
         return sum(gain > 0 for gain in gains) / len(relevant) if relevant else 0.0
 
     def expected(self, size: int, found: int, gain: float, relevant: Sequence[float]) -> float:
@@ -176,7 +188,7 @@ class Precision(CutOff):
 
     label: ClassVar[str] = "Precision"
 
-    def value(self, gains: list[float], relevant: list[float]) -> float:
+    def value(self, gains: Sequence[float], relevant: Sequence[float]) -> float:
         return sum(gain > 0 for gain in gains) / self.k
 
     def expected(self, size: int, found: int, gain: float, relevant: Sequence[float]) -> float:
@@ -189,7 +201,7 @@ class MAP(CutOff):
 
     label: ClassVar[str] = "MAP"
 
-    def value(self, gains: list[float], relevant: list[float]) -> float:
+    def value(self, gains: Sequence[float], relevant: Sequence[float]) -> float:
         hits, total = 0, 0.0
         for place, gain in enumerate(gains, 1):
             if gain > 0:
@@ -335,8 +347,14 @@ def _expected(metric: CutOff, size: int, found: int, gain: float, relevant: tupl
     return metric.expected(size, found, gain, relevant)
 
 
-def _relevant(instance: Instance) -> list[float]:
-    return sorted((gain for gain in instance.relevance.values() if gain > 0), reverse=True)
+@lru_cache(maxsize=1 << 14)
+def _ideal(relevant: tuple[float, ...]) -> float:
+    """The best attainable gain; most instances have as many answers, of the same worth, as their neighbours."""
+    return _dcg(relevant)
+
+
+def _relevant(instance: Instance) -> tuple[float, ...]:
+    return tuple(sorted([gain for gain in instance.relevance.values() if gain > 0], reverse=True))
 
 
 def _dcg(gains: Sequence[float]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ def run_table(path: Path) -> str:
     unit = scores["metrics"][scores["headline"]]
     if unit is not None:
         lines.append(f"  intervals: 95 %, {interval_note(unit)}")
+    for trait, parts in scores.get("strata", {}).items():
+        lines += _broken_down(scores["headline"], trait, parts)
     failures = ", ".join(f"{count} {kind}" for kind, count in scores["failures"].items()) or "none"
     ties = "" if scores["tie_rate"] is None else f", ties: {scores['tie_rate']:.1%}"
     lines.append(f"  {scores['instances']} instances, failures: {failures}{ties}")
@@ -42,14 +44,31 @@ def interval_note(found: Mapping[str, Any]) -> str:
     return f"{found['method']} over {found['units']} {found['unit']}s{few}"
 
 
+def part_name(part: Mapping[str, Any]) -> str:
+    """`up to 5`, `over 5, up to 20`, `over 20`, or `all`."""
+    ends = ((word, part[key]) for word, key in (("over", "over"), ("up to", "up_to")))
+    return ", ".join(f"{word} {end:g}" for word, end in ends if end is not None) or "all"
+
+
+def _broken_down(headline: str, trait: str, parts: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = [part_name(part) for part in parts]
+    width = max(map(len, names), default=0)
+    said = [
+        f"    {name:<{width}}  {_number(part)}  {part['instances']} instances"
+        for name, part in zip(names, parts, strict=True)
+    ]
+    return [f"  {headline} by {trait}", *said]
+
+
 def _said(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return "n/a"
+    chance = "" if found["value"] is None or found["chance"] is None else f"  chance {found['chance']:.4f}"
+    return _number(found) + chance
+
+
+def _number(found: Mapping[str, Any]) -> str:
     if found["value"] is None:
         return "undefined"
-    line = f"{found['value']:.4f}"
-    if found["low"] is not None:
-        line += f"  [{found['low']:.4f}, {found['high']:.4f}]"
-    if found["chance"] is not None:
-        line += f"  chance {found['chance']:.4f}"
-    return line
+    between = "" if found["low"] is None else f"  [{found['low']:.4f}, {found['high']:.4f}]"
+    return f"{found['value']:.4f}{between}"

@@ -198,13 +198,11 @@ def questions(task: Task, split: Split, sample: Sample | None) -> Iterator[Insta
 
 def make_record(task: Task, instance: Instance, outcome: Prediction | InstanceFailed, usage: Usage) -> Record:
     """What is kept of an answer. A score or fact that is not a finite number makes it a failure."""
-    if isinstance(outcome, Prediction):
-        numbers = [*outcome.scores.values(), *outcome.facts.values()]
-        if not all(isfinite(number) for number in numbers):
-            outcome = InstanceFailed("the model's answer holds a number that is not finite")
     prediction = outcome if isinstance(outcome, Prediction) else None
+    if prediction and not all(map(isfinite, chain(prediction.scores.values(), prediction.facts.values()))):
+        outcome, prediction = InstanceFailed("the model's answer holds a number that is not finite"), None
     answer = Answer.of(instance, prediction)
-    places = {item: place for place, item in enumerate(answer.ranking, 1)}
+    places = answer.places
     scores = prediction.scores.values() if prediction else ()
     return Record(
         id=instance.id,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
+from itertools import pairwise
+from math import inf, isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ class Columns:
 class Tally:
     """What is gathered in one pass over the records; memory grows by a few numbers an instance."""
 
+    headline: str = ""
+    """Whose rows are broken down."""
+    traits: dict[str, array[float]] = field(default_factory=dict)
+    """By trait that it is broken down by, the number of each instance that has a row of the headline, in their order;
+    nan where an instance lacks the trait."""
     columns: dict[str, Columns] = field(default_factory=dict)
     applies: set[str] = field(default_factory=set)
     """Metrics that some answered instance has a row for; failures alone have rows for all."""
@@ -58,6 +64,9 @@ class Tally:
                 self.columns.setdefault(name, Columns()).add(row, user)
                 if record.failure is None:
                     self.applies.add(name)
+        if record.rows.get(self.headline) is not None:
+            for trait, numbers in self.traits.items():
+                numbers.append(record.strata.get(trait, nan))
         if record.failure is not None:
             self.failures[record.failure] += 1
         self.instances += 1
@@ -102,20 +111,27 @@ def chance_levels(metrics: Sequence[Metric], instances: Iterable[Instance]) -> d
     return {name: total / count for name, total in totals.items() if name not in unknown}
 
 
-def score(path: Path, metrics: Sequence[Metric], chance: Mapping[str, float]) -> dict[str, Any]:
+def score(
+    path: Path,
+    metrics: Sequence[Metric],
+    chance: Mapping[str, float],
+    strata: Mapping[str, Sequence[float]] | None = None,
+) -> dict[str, Any]:
     """The content of `scores.json`. A metric that no record has a row for is null: it does not apply.
 
     The tie rate is the share of instances with tied candidates, or of liked and disliked pairs where each instance
-    has one candidate only.
+    has one candidate only. `strata` maps a trait to where the parts end that the first metric is broken down by, each
+    end in the part below it. A part without instances is left out, and an instance without the trait is in none.
     """
-    tally = Tally()
+    headline = metrics[0]
+    tally = Tally(headline.name, {trait: array("d") for trait in strata or {}})
     for record in records(path):
         tally.add(record)
     ties = tally.tied / tally.instances if tally.instances else None
-    if isinstance(metrics[0], PointMetric) and metrics[0].name in tally.columns:
-        ties = _finite(tied_pairs(tally.columns[metrics[0].name].table()[0]))
+    if isinstance(headline, PointMetric) and headline.name in tally.columns:
+        ties = _finite(tied_pairs(tally.columns[headline.name].table()[0]))
     return {
-        "headline": metrics[0].name,
+        "headline": headline.name,
         "instances": tally.instances,
         "users": len(tally.codes),
         "failures": dict(sorted(tally.failures.items())),
@@ -125,6 +141,11 @@ def score(path: Path, metrics: Sequence[Metric], chance: Mapping[str, float]) ->
         "metrics": {
             m.name: _one(m, tally.columns[m.name], chance.get(m.name)) if m.name in tally.applies else None
             for m in metrics
+        },
+        "strata": {
+            trait: list(_parts(headline, tally.columns[headline.name], tally.traits[trait], ends))
+            for trait, ends in (strata or {}).items()
+            if headline.name in tally.applies
         },
     }
 
@@ -140,6 +161,7 @@ def not_applicable(metrics: Sequence[Metric], reason: str) -> dict[str, Any]:
         "tie_rate": None,
         "tokens": {"prompt": 0, "generated": 0},
         "metrics": {metric.name: None for metric in metrics},
+        "strata": {},
     }
 
 
@@ -159,6 +181,26 @@ def _one(metric: Metric, columns: Columns, chance: float | None) -> dict[str, An
         "chance": chance,
         "higher_is_better": metric.higher_is_better,
     }
+
+
+def _parts(
+    metric: Metric, columns: Columns, trait: array[float], ends: Sequence[float]
+) -> Iterator[dict[str, float | int | None]]:
+    """The score and its interval in each part of the instances, from the lowest numbers of the trait on."""
+    (rows, users), numbers = columns.table(), np.frombuffer(trait, dtype=np.float64)
+    for over, up_to in pairwise((-inf, *ends, inf)):
+        inside = (numbers > over) & (numbers <= up_to)
+        if not inside.any():
+            continue
+        value, spread = metric.aggregate(rows[inside], users[inside]), interval(metric, rows[inside], users[inside])
+        yield {
+            "over": _finite(over),
+            "up_to": _finite(up_to),
+            "instances": int(inside.sum()),
+            "value": _finite(value),
+            "low": _finite(spread.low),
+            "high": _finite(spread.high),
+        }
 
 
 def _finite(value: float) -> float | None:

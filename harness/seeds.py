@@ -56,6 +56,9 @@ def over_seeds(metric: Metric, rows: Sequence[Rows], users: Users, draws: int = 
         method: Literal["one seed", "undefined"] = "undefined" if alone.method == "undefined" else "one seed"
         return SeedInterval(mean, None, alone.low, alone.high, 1, alone.unit, alone.units, method)
     sd = float(scores.std(ddof=1))
+    if not metric.resampled:
+        alone = interval(metric, rows[0], users, draws)
+        return SeedInterval(mean, sd, alone.low, alone.high, len(rows), alone.unit, alone.units, "undefined")
     tested = _over_users(metric, rows, users, draws)
     half = _half_width(sd**2 / len(rows), len(rows) - 1, tested.variance, tested.units - 1)
     if not isfinite(half) or not isfinite(mean):

@@ -42,9 +42,14 @@ class Interval(NamedTuple):
 
 
 def interval(metric: Metric, rows: Rows, users: Users, seed: int = 0) -> Interval:
-    """95 % interval of a score. `rows`: (n, columns); `users`: (n,), equal numbers are the same user."""
+    """95 % interval of a score. `rows`: (n, columns); `users`: (n,), equal numbers are the same user.
+
+    Undefined, with nan for both ends, for a metric that resampling says nothing about.
+    """
     counted = metric.counted(rows, users)
     rows, users = rows[counted], users[counted]
+    if not metric.resampled:
+        return _undefined(users)
     if isinstance(metric, MeanMetric):
         made = _mean_interval(rows[:, 0], users, seed)
     else:
@@ -56,7 +61,7 @@ def difference(metric: Metric, ours: Rows, theirs: Rows, users: Users, seed: int
     """95 % interval of ours minus theirs over the same instances, drawn for both.
 
     Not a permutation test: swapping rows between systems would mix their score scales, which a rank statistic
-    such as AUC does not survive.
+    such as AUC does not survive. Undefined, with nan for both ends, for a metric that resampling says nothing about.
     """
 
     def gap(picks: Picks, who: Users) -> float:
@@ -64,6 +69,8 @@ def difference(metric: Metric, ours: Rows, theirs: Rows, users: Users, seed: int
 
     counted = metric.counted(ours, users) & metric.counted(theirs, users)
     ours, theirs, users = ours[counted], theirs[counted], users[counted]
+    if not metric.resampled:
+        return _undefined(users)
     if isinstance(metric, MeanMetric):
         return _resample_mean(ours[:, 0] - theirs[:, 0], users, seed)
     return _resample(gap, users, seed)
@@ -175,6 +182,12 @@ def _percentiles(values: NDArray[np.float64], unit: Literal["user", "instance"],
         return Interval(float("nan"), float("nan"), unit, units, "undefined")
     low, high = np.quantile(defined, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return Interval(float(low), float(high), unit, units, "bootstrap")
+
+
+def _undefined(users: Users) -> Interval:
+    units = len(np.unique(users))
+    unit: Literal["user", "instance"] = "user" if units < len(users) else "instance"
+    return Interval(float("nan"), float("nan"), unit, units, "undefined")
 
 
 def _within(found: Interval, low: float, high: float) -> Interval:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 from harness.errors import NotApplicable
+from harness.exposure import Exposure
 from harness.metrics import CutOff, Metric
 from harness.types import Catalogue, Example, Instance, Prediction, Program, Split, Timeline
 
@@ -41,10 +43,15 @@ class Task(ABC):
     def solve(self, instance: Instance) -> Program[Prediction]:
         """How the paper puts this question to a language model."""
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """How many first places count: asked for where the candidates are the whole catalogue, and kept by name."""
-        return max([20, *(metric.k for metric in self.metrics if isinstance(metric, CutOff))])
+        return max([20, *(metric.k for metric in self.metrics if isinstance(metric, CutOff | Exposure))])
+
+    @property
+    def longest_history(self) -> int | None:
+        """The most events that the history of an instance can have; None where the protocol sets no limit."""
+        return None
 
     @property
     def strata(self) -> Mapping[str, tuple[float, ...]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import StaleRun
-from harness.report import sample_badge
+from harness.report import part_name, sample_badge
 from harness.store import read_manifest, read_scores, read_sessions
 
 
@@ -35,6 +35,12 @@ class Entry:
         """Value and interval; None if the run is partial or the metric does not apply."""
         found: Mapping[str, Any] | None = self.scores["metrics"].get(name) if self.scores else None
         return found
+
+    @property
+    def strata(self) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+        """By trait, and by the name of the part: the headline in that part. Empty if the run is partial."""
+        found = self.scores.get("strata", {}) if self.scores else {}
+        return {trait: {part_name(part): part for part in parts} for trait, parts in found.items()}
 
 
 @dataclass(frozen=True)

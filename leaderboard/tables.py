@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any
 
 import pandas as pd
@@ -53,6 +54,8 @@ def _section(standing: Standing) -> list[str]:
         if entry.scores and "not_applicable" in entry.scores
         for line in (f"n/a: {entry.model}: {entry.scores['not_applicable']}.", "")
     ]
+    for trait in dict.fromkeys(trait for entry in standing.entries for trait in entry.strata):
+        lines += _broken_down(standing, trait)
     for reported in standing.reported:
         lines += _reported(reported)
     return lines
@@ -68,6 +71,16 @@ def _row(entry: Entry, metrics: Sequence[str], places: Any) -> list[str]:
     spent = f"{tokens['prompt']:,} / {tokens['generated']:,}" if tokens["prompt"] else ""
     failed = f"{entry.scores['failure_rate']:.1%}"
     return [str(next(places)), entry.model, *cells, str(entry.scores["instances"]), failed, spent, _time(entry)]
+
+
+def _broken_down(standing: Standing, trait: str) -> list[str]:
+    """The headline in each part of the instances, for the runs that say it."""
+    found = [(entry.model, entry.strata[trait]) for entry in standing.entries if trait in entry.strata]
+    parts = {name: part for _, own in found for name, part in own.items()}
+    names = sorted(parts, key=lambda name: -inf if parts[name]["over"] is None else parts[name]["over"])
+    head = ["Model", *(f"{name} (n={parts[name]['instances']})" for name in names)]
+    rows = [[model, *(_cell(own.get(name)) for name in names)] for model, own in found]
+    return [f"{standing.headline} by {trait}:", "", *table(head, rows), ""]
 
 
 def _reported(reported: Reported) -> list[str]:

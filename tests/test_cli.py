@@ -56,7 +56,10 @@ def works(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
         ([*RUN, "--model", "simple:random", "--sample", "x"], "Invalid value for '--sample'"),
         ([*RUN, "--model", "simple:rndom"], "no model 'simple:rndom'; did you mean 'simple:random'?"),
         ([*RUN, "--model", "simple:random", "--adapter", "x"], "--adapter does not go with simple:random"),
-        ([*RUN, "--model", "nosuch:thing"], "no kind of model 'nosuch'; there is hf, vllm, simple"),
+        (
+            [*RUN, "--model", "nosuch:thing"],
+            "no kind of model 'nosuch'; there is hf, vllm, checkpoint, recbole, simple",
+        ),
         ([*RUN, "--model", "./nothing"], "no model folder ./nothing"),
         ([*RUN, "--model", "hf:org/nothing"], "org/nothing is not in the local cache and the hub cannot be reached"),
         ([*RUN, "--model", "hf:"], "names nothing"),

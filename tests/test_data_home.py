@@ -73,7 +73,7 @@ class TestHome:
 
 class TestSources:
     def test_all_are_declared_in_full(self) -> None:
-        assert tuple(sources()) == ("ml-100k", "ml-1m", "book-crossing", "tallrec-book")
+        assert tuple(sources()) == ("ml-100k", "ml-1m", "book-crossing", "tallrec-book", "amazon-beauty")
         for declared in sources().values():
             assert declared.licence
             assert declared.citation

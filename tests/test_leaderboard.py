@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import pytest
 
+from harness.comparison import compare
 from harness.engines import Engine
 from harness.errors import RequestFailed
+from harness.exposure import ARP, Coverage, Gini
+from harness.metrics import HitRate, Metric
+from harness.report import run_table
 from harness.runner import evaluate
 from harness.scoring import chance_levels, not_applicable, score
 from harness.signature import Sample, describe, identify
-from harness.store import SCHEMA, Run
+from harness.stats import interval
+from harness.store import SCHEMA, Run, read_scores
 from harness.task import Task
-from harness.types import Key, Reply, Request
+from harness.types import Catalogue, Event, Instance, Item, Key, Reply, Request, Split, Text
 from leaderboard.collect import collect
 from leaderboard.plots import plot
 from leaderboard.tables import frame, markdown
@@ -42,7 +51,7 @@ def make_run(
         evaluate(task, engine, run, sample=sample)
         run.note_session({"seconds": 2.5, "cached": 0})
         if finish:
-            run.finish(score(path, task.metrics, chance_levels(task.metrics, task.instances())))
+            run.finish(score(path, task.metrics, chance_levels(task.metrics, task.instances()), task.strata))
     return path
 
 
@@ -102,6 +111,98 @@ def test_what_does_not_apply_says_why(runs: Path) -> None:
         run.finish(not_applicable(Coins.metrics, "needs a known user"))
     text = markdown(collect(runs, "coins"))
     assert "n/a: users only: needs a known user." in text
+
+
+@dataclass(frozen=True)
+class Readers(Shelf):
+    """The same ten books for everybody, and histories of none to four."""
+
+    name: ClassVar[str] = "readers"
+    metrics: ClassVar[tuple[Metric, ...]] = (HitRate(1), Coverage(1), ARP(1), Gini(1))
+
+    @property
+    def strata(self) -> Mapping[str, tuple[float, ...]]:
+        return {"history": (1, 3, 9)}
+
+    def instances(self, split: Split = "test") -> Iterator[Instance]:
+        books = tuple(Item(f"b{n}", f"book {n}") for n in range(10))
+        known = Catalogue(books, {book.id: n for n, book in enumerate(books)})
+        for n in range(100):
+            past = (Event(Item("past", "past")),) * (n % 5)
+            yield Instance(f"{split}-{n}", f"user {n}", past, books, {books[n % 10].id: 1.0}, catalogue=known)
+
+
+def newcomers(key: Key, request: Request) -> Reply | RequestFailed:
+    """Right where the history is of three at most, else always the first book."""
+    number = int(key.instance.split("-")[1])
+    return Text(f"book {number % 10 if number % 5 <= 3 else 0}")
+
+
+def first_book(key: Key, request: Request) -> Reply | RequestFailed:
+    return Text("book 0")
+
+
+def test_the_headline_by_the_length_of_the_history(tmp_path: Path) -> None:
+    path = make_run(tmp_path, Readers(), "newcomers", text_engine(newcomers))
+    scores = read_scores(path)
+    assert scores is not None
+    short, middle, long = scores["strata"]["history"]
+    assert [(part["over"], part["up_to"]) for part in (short, middle, long)] == [(None, 1), (1, 3), (3, 9)]
+    assert [part["instances"] for part in (short, middle, long)] == [40, 40, 20]
+    assert [part["value"] for part in (short, middle, long)] == [1, 1, 0]
+    few = interval(HitRate(1), np.zeros((20, 1)), np.arange(20))
+    assert (long["low"], long["high"]) == (few.low, few.high)
+    assert list(short) == ["over", "up_to", "instances", "value", "low", "high"]
+    shown = run_table(path).splitlines()
+    where = shown.index("  HR@1 by history")
+    assert shown[where + 1 : where + 4] == [
+        f"    up to 1          1.0000  [{short['low']:.4f}, 1.0000]  40 instances",
+        f"    over 1, up to 3  1.0000  [{short['low']:.4f}, 1.0000]  40 instances",
+        f"    over 3, up to 9  0.0000  [0.0000, {long['high']:.4f}]  20 instances",
+    ]
+
+
+def test_failures_count_in_their_part_and_an_instance_without_the_trait_in_none(tmp_path: Path) -> None:
+    path = make_run(tmp_path, Readers(), "some fail", text_engine(some_fail), finish=False)
+    found = score(path, Readers.metrics, {}, {"history": (0,), "age": (30,)})["strata"]
+    assert [part["instances"] for part in found["history"]] == [20, 80]
+    assert found["age"] == []
+    assert score(path, Readers.metrics, {})["strata"] == {}
+
+
+def test_a_second_table_says_how_everybody_does_in_each_part(tmp_path: Path) -> None:
+    make_run(tmp_path, Readers(), "newcomers", text_engine(newcomers))
+    make_run(tmp_path, Readers(), "first", text_engine(first_book))
+    make_run(tmp_path, Readers(), "half", text_engine(), finish=False)
+    text = markdown(collect(tmp_path)).splitlines()
+    start = text.index("HR@1 by history:") + 2
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text[start : start + 4]]
+    assert cells[0] == ["Model", "up to 1 (n=40)", "over 1, up to 3 (n=40)", "over 3, up to 9 (n=20)"]
+    assert [row[0] for row in cells[2:]] == ["newcomers", "first"]
+    assert cells[2][1].startswith("1.0000 [")
+    assert cells[3][1].startswith("0.2500 [")
+    assert text[start + 4] == ""
+
+
+def test_what_is_shown_stands_in_every_table_without_an_interval(tmp_path: Path) -> None:
+    ours = make_run(tmp_path, Readers(), "newcomers", text_engine(newcomers))
+    theirs = make_run(tmp_path, Readers(), "first", text_engine(first_book))
+    (standing,) = collect(tmp_path)
+    _, first = standing.entries
+    assert {name: (first.metric(name) or {})["value"] for name in ("Coverage@1", "ARP@1", "Gini@1")} == {
+        "Coverage@1": 0.1,
+        "ARP@1": 0.0,
+        "Gini@1": 0.9,
+    }
+    lines = markdown([standing]).splitlines()
+    (row,) = (line for line in lines if "| 2 | first" in line)
+    assert [cell.strip() for cell in row.split("|")][4:7:2] == ["0.1000", "0.9000"]
+    assert "  Coverage@1  0.1000" in run_table(theirs).splitlines()
+    found = {one.metric: one for one in compare(ours, theirs, {m.name: m for m in Readers.metrics}).differences}
+    assert (found["Coverage@1"].ours, found["Coverage@1"].theirs) == (0.8, 0.1)
+    assert found["Coverage@1"].interval.method == "undefined"
+    assert found["ARP@1"].interval.low > 0
+    assert frame([standing])["low"].isna().sum() == 4
 
 
 def test_published_numbers_stand_beside_ours_and_are_marked(tmp_path: Path) -> None:

@@ -122,6 +122,19 @@ def test_ndcg_and_average_precision_are_scikit_learns(data: st.DataObject) -> No
     assert value(MAP(size), instance, order) == pytest.approx(average_precision_score(gains, scores))
 
 
+@given(st.data())
+def test_a_row_is_what_the_relevance_of_each_place_in_turn_gives(data: st.DataObject) -> None:
+    """To the last digit: gains of several worths, some of them of items that the model does not list."""
+    gains = data.draw(st.dictionaries(st.integers(0, 40), st.sampled_from([0.0, 0.3, 1.0, 3.0]), max_size=12))
+    order = data.draw(st.lists(st.integers(0, 40), unique=True, max_size=40))
+    answer = Answer.of(listed(41, gains), Prediction.ranked([str(n) for n in order]))
+    relevant = sorted((gain for gain in gains.values() if gain > 0), reverse=True)
+    for metric in CUT_OFFS:
+        first = [gains.get(n, 0.0) for n in order[: metric.k]]
+        assert metric.measure(answer) == (metric.value(first, relevant),)
+    assert answer.places == {str(n): order.index(n) + 1 for n in gains if n in order}
+
+
 @given(st.integers(1, 9), st.integers(1, 9), st.data())
 def test_chance_is_the_mean_over_all_orders(size: int, k: int, data: st.DataObject) -> None:
     relevant = data.draw(st.sets(st.integers(0, size - 1), min_size=1))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
+from harness.exposure import ARP, Coverage, Gini
 from harness.metrics import AUC, HitRate, UserAUC
 from harness.stats import FEW, difference, interval
 
@@ -122,6 +123,26 @@ def test_one_user_says_nothing_about_others() -> None:
     found = interval(MEAN, column(np.ones(5)), np.zeros(5, dtype=int))
     assert found.method == "undefined"
     assert math.isnan(found.low)
+
+
+def test_what_resampling_says_nothing_about_has_no_interval() -> None:
+    """A hundred users see an item each: any draw of users with replacement would miss some of the items."""
+    rows = np.column_stack([np.full(100, 100.0), np.arange(100.0)])
+    assert Coverage(1).aggregate(rows, np.arange(100)) == 1
+    for found in (
+        interval(Coverage(1), rows, np.arange(100)),
+        difference(Coverage(1), rows, np.roll(rows, 1, axis=0), np.arange(100)),
+    ):
+        assert (found.method, found.unit, found.units) == ("undefined", "instance", 100)
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+    assert interval(Gini(1), rows, np.repeat(np.arange(50), 2))[2:] == ("user", 50, "undefined")
+
+
+def test_the_popularity_of_what_is_shown_is_a_mean_like_any_other() -> None:
+    found = interval(ARP(1), column(np.arange(5.0)), np.arange(5))
+    half = t.ppf(0.975, 4) * np.arange(5).std(ddof=1) / math.sqrt(5)
+    assert found[:2] == pytest.approx((max(0.0, 2 - half), 2 + half))
 
 
 def test_a_fast_mean_is_the_general_bootstrap() -> None:

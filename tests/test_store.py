@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,23 @@ def test_a_record_survives_its_line(name: str, rows: dict[str, tuple[float, ...]
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert Record.parse(line) == made
+
+
+@given(st.text(), st.dictionaries(st.text(), st.none() | st.tuples(FINITE, FINITE)), st.none() | st.text())
+def test_a_line_is_the_record_field_by_field(name: str, rows: dict[str, tuple[float, ...] | None], text: str) -> None:
+    made = record(name, rows=rows, text=text, reason=text, facts={"mass": 1 / 3})
+    plain = json.dumps(asdict(made), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    assert made.line() == plain.encode() + b"\n"
+
+
+def test_a_line_as_it_has_always_been() -> None:
+    rows = {"NDCG@10": (0.5,), "mass": None}
+    made = record("é", rows=rows, ranks={"x": 2}, top=("y", "x"), failure="InstanceFailed", reason='a "quote"')
+    assert made.line().decode() == (
+        '{"id":"é","user":"u","rows":{"NDCG@10":[0.5],"mass":null},"ranks":{"x":2},"top":["y","x"],"tied":false,'
+        '"strata":{"history":3.0},"tokens":[10,1],"facts":{},"text":null,"failure":"InstanceFailed",'
+        '"reason":"a \\"quote\\""}\n'
+    )
 
 
 def test_a_number_that_is_not_finite_is_refused() -> None:

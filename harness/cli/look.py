@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import islice
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,14 +167,23 @@ def compare(ours: Path, theirs: Path, as_json: bool) -> None:
     kind = registry.task_kind(read_manifest(ours)["task"])
     found = compare_runs(ours, theirs, {metric.name: metric for metric in kind.metrics})
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=2))
+        click.echo(json.dumps(_finite(asdict(found)), indent=2))
         return
     click.echo(f"{found.instances} instances; ours {ours}, theirs {theirs}")
     for one in found.differences:
         low, high, unit, units, method = one.interval
-        click.echo(
-            f"  {one.metric}  {one.ours:.4f} - {one.theirs:.4f} = {one.ours - one.theirs:+.4f}"
-            f"  [{low:+.4f}, {high:+.4f}]  95 %, paired {method} over {units} {unit}s"
-        )
+        line = f"  {one.metric}  {one.ours:.4f} - {one.theirs:.4f} = {one.ours - one.theirs:+.4f}"
+        if method != "undefined":
+            line += f"  [{low:+.4f}, {high:+.4f}]  95 %, paired {method} over {units} {unit}s"
+        click.echo(line)
     for fact, gap in sorted(found.gaps.items()):
         click.echo(f"  largest gap in {fact}: {gap:.3g}")
+
+
+def _finite(thing: Any) -> Any:
+    """The same with null for every number that JSON has no word for."""
+    if isinstance(thing, dict):
+        return {name: _finite(value) for name, value in thing.items()}
+    if isinstance(thing, (list, tuple)):
+        return [_finite(value) for value in thing]
+    return None if isinstance(thing, float) and not isfinite(thing) else thing

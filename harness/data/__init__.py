@@ -7,7 +7,7 @@ they come from.
 from __future__ import annotations
 
 from harness.data.catalog import Dataset, Statistics, Timelines
-from harness.data.home import embedded_folder, present, verified
+from harness.data.home import data_folder, embedded_folder, present, verified
 from harness.data.sources import Source, check, source
 from harness.errors import MissingData, NotApplicable
 
@@ -16,7 +16,7 @@ __all__ = ["Dataset", "Statistics", "Timelines", "datasets", "load"]
 
 def datasets() -> tuple[str, ...]:
     """The names that `load` knows."""
-    return ("ml-100k", "ml-1m", "book-crossing")
+    return ("ml-100k", "ml-1m", "book-crossing", "amazon-beauty")
 
 
 def load(name: str) -> Dataset:
@@ -36,7 +36,17 @@ def load(name: str) -> Dataset:
         from harness.data.readers import book_crossing
 
         return book_crossing.read(verified(name))
+    if name == "amazon-beauty":
+        from harness.data.readers import amazon_beauty
+
+        return amazon_beauty.read(verified(name, *_there(declared)))
     raise NotApplicable(f"{name} holds prompts, not ratings; data sets with ratings are {', '.join(datasets())}")
+
+
+def _there(declared: Source) -> list[str]:
+    """The files that are required, and the others that the home has: those are read as well, so they are verified."""
+    folder = data_folder(declared.name)
+    return [file.name for file in declared.files if file.required or (folder / file.name).is_file()]
 
 
 def _movielens_100k(declared: Source) -> Dataset:

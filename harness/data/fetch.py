@@ -129,7 +129,12 @@ def _from_disk(declared: Source, wanted: Sequence[DataFile], given: Path, stage:
         place = places.get(file.name)
         if place is not None:
             _copy_plain(place, stage / file.name, file)
-            check(stage / file.name, file, f"take the file from {declared.address(file)}", shown=place)
+            advice = (
+                "give the one that it describes, or none"
+                if file.local
+                else f"take the file from {declared.address(file)}"
+            )
+            check(stage / file.name, file, advice, shown=place)
     owed = [file for file in wanted if not (stage / file.name).exists()]
     archive = declared.archive
     if given.is_file() and archive is None:
@@ -148,7 +153,7 @@ def _from_disk(declared: Source, wanted: Sequence[DataFile], given: Path, stage:
 
 
 def _from_site(declared: Source, wanted: Sequence[DataFile], stage: Path) -> None:
-    for file in wanted:
+    for file in (file for file in wanted if not file.local):
         advice = f"or run `harness data fetch {declared.name} --from FOLDER` with a copy of {file.name}"
         try:
             download(declared.address(file), stage / file.name, advice)

@@ -49,6 +49,8 @@ class DataFile:
     required: bool
     aliases: tuple[str, ...]
     """Further names under which a local folder may hold it."""
+    local: bool = False
+    """Whether no site has it, so that only a local folder can bring it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,7 @@ def _file(entry: Mapping[str, Any]) -> DataFile:
         encoding=entry["encoding"],
         required=entry.get("required", True),
         aliases=tuple(entry.get("aliases", ())),
+        local=entry.get("local", False),
     )
 
 

@@ -10,13 +10,29 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.engines import FunctionEngine
-from harness.errors import InstanceFailed, RequestFailed
+from harness.errors import InstanceFailed, NotApplicable, RequestFailed
+from harness.exposure import Exposure, ShownItems
 from harness.metrics import Answer, CutOff, MeanOf, Metric
 from harness.runner import drive, solver
 from harness.scoring import Columns, chance_levels
 from harness.stats import interval
 from harness.task import Task
-from harness.types import Choose, Generate, Instance, Key, Prediction, Rank, Reply, Request, Scores, Split, Text
+from harness.types import (
+    Choose,
+    Generate,
+    Instance,
+    ItemId,
+    Key,
+    Prediction,
+    Program,
+    Rank,
+    Ranked,
+    Reply,
+    Request,
+    Scores,
+    Split,
+    Text,
+)
 
 ENOUGH = 2000
 """Instances of a large split that are looked at."""
@@ -55,14 +71,23 @@ class TaskContract:
         assert len(set(names)) == len(names)
 
 
-def answer_with(score: Callable[[Instance, str], float], instances: Sequence[Instance]) -> FunctionEngine:
-    """An engine that knows the instances and scores each candidate by a function of instance and item id."""
+def answer_with(
+    score: Callable[[Instance, str], float],
+    instances: Sequence[Instance],
+    best: Callable[[Instance, Rank], Sequence[ItemId]] | None = None,
+) -> FunctionEngine:
+    """An engine that knows the instances and scores each candidate by a function of instance and item id.
+
+    `best` lists items, best first, where the whole catalogue is asked for; without it, such a question fails.
+    """
     known = {instance.id: instance for instance in instances}
 
     def answer(key: Key, request: Request) -> Reply | RequestFailed:
-        if not isinstance(request, Rank) or request.candidates is None:
-            return RequestFailed("needs candidates")
-        return Scores(tuple(score(known[key.instance], item.id) for item in request.candidates))
+        if isinstance(request, Rank) and request.candidates is not None:
+            return Scores(tuple(score(known[key.instance], item.id) for item in request.candidates))
+        if isinstance(request, Rank) and best is not None:
+            return Ranked(tuple(best(known[key.instance], request)))
+        return RequestFailed("needs candidates")
 
     return FunctionEngine(answer, Rank)
 
@@ -82,24 +107,31 @@ def _shape(task: Task, split: Split, instances: Sequence[Instance]) -> Iterator[
         if instance.candidates is not None
     )
     yield Finding(f"every answer is among the candidates ({outside} are not)", outside == 0)
+    whole = [instance for instance in instances if instance.candidates is None]
+    if whole:
+        yield from _whole(whole)
+
+
+def _whole(instances: Sequence[Instance]) -> Iterator[Finding]:
+    """What must hold where the whole catalogue is ranked."""
+    catalogues = {id(instance.catalogue) for instance in instances}
+    yield Finding("all instances share one catalogue", len(catalogues) == 1 and instances[0].catalogue is not None)
+    outside = sum(not (i.catalogue and i.relevance.keys() <= i.catalogue.places.keys()) for i in instances)
+    yield Finding(f"every answer is in the catalogue ({outside} are not)", outside == 0)
+    hidden = sum(not i.excluded.isdisjoint(i.relevance) for i in instances)
+    yield Finding(f"no answer is excluded ({hidden} are)", hidden == 0)
+    unknown = sum(not (i.catalogue and i.excluded <= i.catalogue.places.keys()) for i in instances)
+    yield Finding(f"what is excluded is in the catalogue ({unknown} times it is not)", unknown == 0)
 
 
 def _levels(task: Task, instances: Sequence[Instance]) -> Iterator[Finding]:
-    if any(instance.candidates is None for instance in instances):
-        return
-    judged = [metric for metric in task.metrics if not isinstance(metric, MeanOf)]
-    rng = np.random.default_rng(0)
-    engines = {
-        # Far from 0 on both sides, since some metrics read a score as a log-odds.
-        "oracle": answer_with(lambda instance, item: 80 * instance.relevance.get(item, 0.0) - 40, instances),
-        "constant": answer_with(lambda instance, item: 0.0, instances),
-        "random": answer_with(lambda instance, item: float(rng.random()), instances),
-    }
+    judged = [metric for metric in task.metrics if not isinstance(metric, MeanOf | ShownItems)]
     chance = chance_levels(judged, instances)
-    for name, engine in engines.items():
+    for name, engine in _engines(instances).items():
+        answers = _answers(task, engine, instances)
         for metric in judged:
-            columns = _measured(task, engine, metric, instances)
-            if columns is None:
+            columns = _measured(metric, answers)
+            if columns is None or (name == "oracle" and isinstance(metric, Exposure)):
                 continue
             rows, users = columns.table()
             value = metric.aggregate(rows, users)
@@ -110,11 +142,45 @@ def _levels(task: Task, instances: Sequence[Instance]) -> Iterator[Finding]:
                 best = _best(metric, instances)
                 yield Finding(f"oracle scores {metric.name} {value:.4f}, the most there is", abs(value - best) < 1e-9)
             elif metric.name in chance:
-                spread = interval(metric, rows, users)
-                # Twice a 95 % interval: wide enough to hold for every task and seed, and a bias still shows.
-                noise = 2 * max(spread.high - value, value - spread.low) + 1e-9
-                near = abs(value - chance[metric.name]) <= noise
-                yield Finding(f"{name} scores {metric.name} {value:.4f}, chance is {chance[metric.name]:.4f}", near)
+                level = chance[metric.name]
+                near = abs(value - level) <= _noise(metric, columns, value, level)
+                yield Finding(f"{name} scores {metric.name} {value:.4f}, chance is {level:.4f}", near)
+
+
+def _noise(metric: Metric, columns: Columns, value: float, level: float) -> float:
+    """How far from chance a score without skill may fall: enough for every task and seed, and a bias still shows."""
+    rows, users = columns.table()
+    spread = interval(metric, rows, users)
+    noise = 2 * max(spread.high - value, value - spread.low) + 1e-9
+    if isinstance(metric, CutOff):
+        # A handful of hits, as in a whole catalogue, says too little of its own spread. No number between 0 and 1 of
+        # this mean varies more than a hit does; one hit more is for means near 0.
+        noise = max(noise, 4 * ((level * (1 - level) + 1 / len(rows)) / len(rows)) ** 0.5)
+    return noise
+
+
+def _engines(instances: Sequence[Instance]) -> dict[str, FunctionEngine]:
+    """Models whose scores are known beforehand."""
+    rng = np.random.default_rng(0)
+
+    def right(instance: Instance, request: Rank) -> list[ItemId]:
+        return sorted(instance.relevance, key=instance.relevance.__getitem__, reverse=True)
+
+    def any_order(instance: Instance, request: Rank) -> list[ItemId]:
+        items = instance.catalogue.items if instance.catalogue else ()
+        enough = min(len(items), request.top + len(request.excluded))
+        drawn = (items[place].id for place in rng.choice(len(items), enough, replace=False))
+        return [item for item in drawn if item not in request.excluded][: request.top]
+
+    engines = {
+        # Far from 0 on both sides, since some metrics read a score as a log-odds.
+        "oracle": answer_with(lambda instance, item: 80 * instance.relevance.get(item, 0.0) - 40, instances, right),
+        "random": answer_with(lambda instance, item: float(rng.random()), instances, any_order),
+    }
+    if all(instance.candidates is not None for instance in instances):
+        # Whether the order of candidates gives the answer away; a catalogue has no order of an instance's own.
+        engines["constant"] = answer_with(lambda instance, item: 0.0, instances)
+    return engines
 
 
 def _best(metric: Metric, instances: Sequence[Instance]) -> float:
@@ -123,28 +189,48 @@ def _best(metric: Metric, instances: Sequence[Instance]) -> float:
         return metric.bounds[1] if metric.higher_is_better else metric.bounds[0]
     values = []
     for instance in instances:
-        gains = sorted((instance.relevance.get(item.id, 0.0) for item in instance.candidates or ()), reverse=True)
+        gains = sorted(instance.relevance.values(), reverse=True)
+        if instance.candidates is not None:
+            gains = sorted((instance.relevance.get(item.id, 0.0) for item in instance.candidates), reverse=True)
         relevant = sorted((gain for gain in instance.relevance.values() if gain > 0), reverse=True)
         values.append(metric.value(gains[: metric.k], relevant))
     return float(np.mean(values))
 
 
-def _measured(task: Task, engine: FunctionEngine, metric: Metric, instances: Sequence[Instance]) -> Columns | None:
+def _answers(task: Task, engine: FunctionEngine, instances: Sequence[Instance]) -> list[Answer]:
     known = {instance.id: instance for instance in instances}
     solve = solver(task, engine)
+    outcomes = ((key, outcome) for key, outcome, _ in drive(((i.id, solve(i)) for i in instances), engine))
+    return [Answer.of(known[key], outcome if isinstance(outcome, Prediction) else None) for key, outcome in outcomes]
+
+
+def _measured(metric: Metric, answers: Sequence[Answer]) -> Columns | None:
     codes: dict[str, int] = {}
     columns = None
-    for key, outcome, _ in drive(((i.id, solve(i)) for i in instances), engine):
-        prediction = outcome if isinstance(outcome, Prediction) else None
-        row = metric.measure(Answer.of(known[key], prediction))
+    for answer in answers:
+        row = metric.measure(answer)
         if row is not None:
             columns = columns or Columns()
-            columns.add(row, codes.setdefault(known[key].user, len(codes)))
+            columns.add(row, codes.setdefault(answer.instance.user, len(codes)))
     return columns
 
 
+class _NotAsked(InstanceFailed):
+    """The task says itself that no language model can be asked this."""
+
+
+def _caught(solve: Callable[[Instance], Program[Prediction]], instance: Instance) -> Program[Prediction]:
+    try:
+        return (yield from solve(instance))
+    except NotApplicable as reason:
+        raise _NotAsked(str(reason)) from reason
+
+
 def _asked(task: Task, instances: Sequence[Instance]) -> Finding:
-    """Put every instance to a stand-in model: choices are answered, texts are empty, which a task may refuse."""
+    """Put every instance to a stand-in model: choices are answered, texts are empty, which a task may refuse.
+
+    A task that is not for language models at all says so by NotApplicable for every instance.
+    """
     wrote: set[str] = set()
     asked = 0
 
@@ -159,7 +245,10 @@ def _asked(task: Task, instances: Sequence[Instance]) -> Finding:
         return Text("")
 
     engine = FunctionEngine(answer, Choose, Generate)
-    outcomes = {key: outcome for key, outcome, _ in drive(((i.id, task.solve(i)) for i in instances), engine)}
+    outcomes = {key: outcome for key, outcome, _ in drive(((i.id, _caught(task.solve, i)) for i in instances), engine)}
+    reasons = {str(outcome) for outcome in outcomes.values() if isinstance(outcome, _NotAsked)}
+    if reasons and all(isinstance(outcome, _NotAsked) for outcome in outcomes.values()):
+        return Finding(f"no language model can be asked: {'; '.join(sorted(reasons))}", True)
     failed = {key for key, outcome in outcomes.items() if isinstance(outcome, InstanceFailed)}
     what = f"every instance can be put to a language model ({len(outcomes)} with {asked} questions, "
     what += f"{len(failed & wrote)} empty answers refused, {len(failed - wrote)} failed)"
