@@ -141,8 +141,13 @@ def _place(cell: Cell) -> _Place:
     pool = cell.steps[-1].draw.pool if cell.steps else ""
     if cell.adapter is not None and not cell.steps:
         return _ready(cell, cell.adapter)
+    on: Trained
+    if cell.seed is not None and not cell.steps:  # a baseline, which trains itself
+        same = replace(cell, seed=None, settings=tuple(pair for pair in cell.settings if pair[0] != "seed"))
+        on = ((cell.task.name, settings(cell.task)),)
+        return _Place((same,), cell.seed, cell.who, cell.trained, pool, cell.shots, on)
     if cell.seed is None:
-        on: Trained = tuple((task.name, settings(task)) for step in cell.steps[-1:] for task in step.tasks)
+        on = tuple((task.name, settings(task)) for step in cell.steps[-1:] for task in step.tasks)
         return _Place((cell,), None, cell.who, cell.trained, pool, cell.shots, on, _by_paper(cell))
     last = cell.steps[-1]
     same = replace(cell, seed=None, steps=(*cell.steps[:-1], replace(last, draw=replace(last.draw, seed=0))))
@@ -191,7 +196,7 @@ def _row(task: Task, places: Sequence[tuple[_Place, Outcome]], split: str, publi
     notes += [f"up to {failed:.1%} of the instances failed"] if failed else []
     notes += ["rows drawn from the validation file"] if place.pool == "valid" else []
     notes += [] if place.by_paper else ["not tuned by the paper's recipe"]
-    paper = _paper(place, split, published)
+    paper = _paper(place, first.cell.model.name, split, published)
     return Row(first.cell.name, model, place.trained, place.pool, place.shots, seeds, found, paper, tuple(notes))
 
 
@@ -206,12 +211,13 @@ def _missing(places: Sequence[tuple[_Place, Outcome]]) -> Iterator[str]:
         yield f"failed{which}: {reason}"
 
 
-def _paper(place: _Place, split: str, published: Sequence[Reported]) -> float | None:
-    """The paper's number for as many rows, if what is tuned on is what its table is about."""
+def _paper(place: _Place, model: str, split: str, published: Sequence[Reported]) -> float | None:
+    """The paper's number for as many rows, if what is tuned on is what its table is about: for a model of that name,
+    else for the paper's own method."""
     for found in published:
         same = all(found in reported(task, split, given) for task, given in place.on)
         if place.on and same:
-            own = found.columns.index(found.own)
+            own = found.columns.index(model if model in found.columns else found.own)
             return next((row[own] for row in found.rows if row[0] == place.shots), None)
     return None
 

@@ -84,6 +84,23 @@ def test_a_stage_before_goes_first_and_without_shots_is_evaluated_itself() -> No
     assert [cell.trained for cell in cells] == ["domain=book", "domain=book, then tallrec"]
 
 
+def test_a_baseline_takes_shots_and_seeds_as_its_settings() -> None:
+    blocks = (
+        Block("tallrec", model=("recbole:GRU4Rec",), shots=(16, "all"), seed=(0, 1), recipe={"epochs": 5}),
+        Block("tallrec", model=("recbole:GRU4Rec", "simple:random")),
+    )
+    cells = expand(Grid("", blocks))
+    assert [dict(cell.settings) for cell in cells] == [
+        {"epochs": "5", "shots": "16", "seed": "0"},
+        {"epochs": "5", "shots": "16", "seed": "1"},
+        {"epochs": "5", "seed": "0"},
+        {"epochs": "5", "seed": "1"},
+        {},
+        {},
+    ]
+    assert [cell.who for cell in cells[3:]] == ["recbole:GRU4Rec (epochs=5)", "recbole:GRU4Rec", "simple:random"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -105,7 +122,9 @@ def test_a_stage_before_goes_first_and_without_shots_is_evaluated_itself() -> No
         ("[[block]]\ntask = 'tallrec'\nmodel = 'x'\nshots = 4\nrecipe = {rnk = 4}", "did you mean 'rank'?"),
         ("[[block]]\ntask = 'tallrec'\nmodel = 'x'\nshots = 4\nrecipe = {budget = 'x'}", "no budget in"),
         ("[[block]]\ntask = 'tallrec'\nmodel = 'x'\nshots = -1", "shots='-1' should be at least 1"),
-        ("[[block]]\ntask = 'tallrec'\nmodel = 'simple:random'\nshots = 4", "simple:random cannot be tuned"),
+        ("[[block]]\ntask = 'tallrec'\nmodel = 'simple:random'\nshots = 4", "simple:random has no settings"),
+        ("[[block]]\ntask = 'tallrec'\nmodel = 'recbole:GRU4Rec'\nrecipe = {epoch = 5}", "did you mean 'epochs'?"),
+        ("[[block]]\ntask = 'tallrec'\nmodel = 'recbole:GRU4Rec'\nadapter = 'y'", "GRU4Rec is no language model"),
         ("[[block]]\ntask = 'tallrec'\nmodel = 'nosuch:x'", "no kind of model 'nosuch'"),
         (
             "[[block]]\ntask = 'tallrec'\nmodel = 'x'\nadapter = 'y'\nfirst = {task = 'tallrec'}",

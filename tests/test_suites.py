@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from baselines.recbole import recbole
 from harness import registry
 from harness.grid.cells import Cell, Changes, change, expand
 from harness.tuning.recipe import find_recipe
@@ -69,10 +70,28 @@ def test_a_ready_alpaca_takes_the_place_of_the_general_stage() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", sorted(registry.suites()))
+CONVENTIONAL = {"tallrec-table1-conventional", "sequential-ml-100k"}
+
+
+@pytest.mark.parametrize("name", sorted({*registry.suites()} - CONVENTIONAL))
 def test_every_suite_says_what_it_is_and_has_no_model(name: str) -> None:
     suite = registry.suite(name)
     assert suite.title.startswith("TALLRec")
     assert all(block.model == () for block in suite.blocks)
     small = Changes(model=("base",), shots=(16,), seed=(0,), settings={"budget": "ci"})
     assert 1 <= len(cells(name, small)) <= 6
+
+
+def test_the_conventional_rows_of_table_1_draw_rows_by_seed() -> None:
+    found = cells("tallrec-table1-conventional", Changes())
+    assert Counter((cell.who, cell.shots) for cell in found) == {
+        (f"recbole:{name}", shots): 5 for name in ("GRU4Rec", "Caser", "SASRec") for shots in (16, 64, 256)
+    }
+    assert {dict(cell.settings)["seed"] for cell in found} == {"0", "1", "2", "3", "4"}
+    assert all(dict(cell.settings)["shots"] == str(cell.shots) and not cell.steps for cell in found)
+
+
+def test_the_table_of_conventional_models_has_all_of_them() -> None:
+    found = cells("sequential-ml-100k", Changes())
+    assert {cell.model.name for cell in found if cell.model.engine == "recbole"} == {*recbole.names} - {"NAME"}
+    assert {cell.seed for cell in found} == {None}

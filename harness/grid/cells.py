@@ -11,7 +11,7 @@ from harness import registry
 from harness.errors import BadSetting
 from harness.evaluation import is_baseline
 from harness.grid.declared import Block, Grid, Pool, Settings, Shots, Stage
-from harness.model import DType, Model
+from harness.model import DType, Model, ModelSettings
 from harness.task import Task
 from harness.tuning.recipe import Draw, Recipe, find_recipe, split_settings
 
@@ -47,12 +47,21 @@ class Cell:
     """The settings of the task, as the grid says them."""
     trained: str = field(compare=False)
     """Likewise what it is tuned on; empty for nothing."""
+    settings: tuple[tuple[str, str], ...] = ()
+    """Of a baseline, the shots and the seed among them: it trains itself when it is evaluated."""
 
     @property
     def who(self) -> str:
         """The model that it starts from, as people name it."""
         name = self.model.name if self.model.engine == "auto" else f"{self.model.engine}:{self.model.name}"
+        more = ", ".join(f"{key}={value}" for key, value in self.settings if key not in ("shots", "seed"))
+        name += f" ({more})" if more else ""
         return f"{name} + {self.adapter}" if self.adapter else name
+
+    @property
+    def given(self) -> ModelSettings:
+        """The settings of a baseline."""
+        return ModelSettings(dict(self.settings))
 
     def __str__(self) -> str:
         said = [self.name, self.who, f"tuned on {self.trained}" if self.trained else ""]
@@ -134,10 +143,11 @@ def _cells(block: Block, dtype: DType) -> Iterator[Cell]:
     adapters: list[Path | None] = [Path(folder) for folder in _once(block.adapter)]
     for model in [Model.parse(name, dtype=dtype) for name in _once(block.model)]:
         if is_baseline(model):
-            model = replace(model, dtype="auto")
-            if block.tunes or adapters or start:
-                what = f"{model.engine}:{model.name} cannot be tuned"
-                raise BadSetting(f"{where}: {what}; give it a block of its own, without shots and adapters")
+            if adapters or start:
+                what = f"{model.engine}:{model.name} is no language model"
+                raise BadSetting(f"{where}: {what}; give it a block of its own, without adapters and earlier stages")
+            yield from _conventional(block, replace(model, dtype="auto"), where)
+            continue
         for test in block.test:
             task = registry.build(kind, _texts(test), f"test of {where}")
             plain = Cell(block.name, task, model, None, start, 0, None, _named(block.task, [test]), "")
@@ -150,6 +160,26 @@ def _cells(block: Block, dtype: DType) -> Iterator[Cell]:
                         yield cell
                         continue
                     yield from _tuned(block, cell, shots, block.train or ((test,),), where)
+
+
+def _conventional(block: Block, model: Model, where: str) -> Iterator[Cell]:
+    """The cells of a baseline. The recipe of the block are its settings; it is trained on what it is tested on."""
+    kind, group = registry.task_kind(block.task), registry.baseline_groups()[model.engine]
+    if block.recipe_file:
+        raise BadSetting(f"{where}: a recipe file is for language models; write the settings of {model.name} as recipe")
+    recipe = _texts(block.recipe)
+    for test in block.test:
+        task = registry.build(kind, _texts(test), f"test of {where}")
+        tested = _named(block.task, [test])
+        for shots in _once(block.shots):
+            for seed in _once(block.seed) if shots != 0 else [None]:
+                drawn = {} if shots in (0, "all") else {"shots": str(shots)}
+                settings = {**recipe, **drawn, **({} if seed is None else {"seed": str(seed)})}
+                trained = "" if seed is None else tested
+                cell = Cell(block.name, task, model, None, (), shots, seed, tested, trained, tuple(settings.items()))
+                # Looked up now, so that a name or setting that there is not stops the grid before it starts.
+                group.find(model.name, task, "test", cell.given)
+                yield cell
 
 
 def _tuned(

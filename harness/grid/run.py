@@ -253,6 +253,7 @@ def _job(cell: Cell, model: Model, how: How) -> Job:
         split=how.split,
         sample=how.sample,
         options=how.options,
+        settings=cell.given,
         runs=how.runs,
         cache=how.cache,
     )
