@@ -60,6 +60,9 @@ bench: install
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.stream
 	$(BIN)/python -m benchmarks.grid
+	$(BIN)/python -m benchmarks.sequential --dataset ml-100k
+	$(BIN)/python -m benchmarks.recbole_training --model SASRec
+	$(BIN)/python -m benchmarks.recbole_training --model GRU4Rec
 
 # LOCK=cpu needs uv to find the CPU build of PyTorch (UV_INDEX or UV_FIND_LINKS), LOCK=gpu needs it not to.
 lock:

@@ -78,7 +78,7 @@ def own_baselines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def theirs(model: str) -> dict[str, float]:
-    words = [sys.executable, "-m", "tests.recbole_evaluator", str(trained_folder(model)), "masking=recbole"]
+    words = [sys.executable, "-m", "benchmarks.recbole_evaluator", str(trained_folder(model)), "masking=recbole"]
     done = subprocess.run(words, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])["scores"]
     return found
