@@ -11,7 +11,8 @@ training split cannot be made anew (its users were shuffled without a seed), so 
 
 Read-out, evaluate.py: a softmax over the *probabilities* of Yes and No, which orders by P(Yes) - P(No)
 (`readout=paper`); `readout=log_odds` orders by log P(Yes) - log P(No). Both AUCs stand in every result, with the
-mean of P(Yes) + P(No), which says whether the model answers the question at all.
+mean of P(Yes) + P(No), which says whether the model answers the question at all. For trained conventional models,
+`cold` is the share of targets that no training row had: they keep the weights that they started with.
 
 Deviations, all named: probabilities are taken in at least float32 where the authors' softmax is in half precision;
 the ids of Yes and No come from the tokenizer in context where the authors' are those of LLaMA, and an answer of
@@ -42,7 +43,9 @@ from tasks.tallrec_data import Books, Movies
 class TALLRec(Task):
     name: ClassVar[str] = "tallrec"
     paper: ClassVar[str] = "Bao et al., RecSys 2023, arXiv:2305.00447"
-    metrics: ClassVar[tuple[Metric, ...]] = (AUC(), UserAUC(), AUC(of="log_odds"), MeanOf("yes_no_mass"))
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        AUC(), UserAUC(), AUC(of="log_odds"), MeanOf("yes_no_mass"), MeanOf("cold"),
+    )  # fmt: skip
 
     domain: Literal["movie", "book"] = knob("movie", "which of the paper's two data sets", instances=True)
     readout: Literal["paper", "log_odds"] = knob("paper", "score by P(Yes) - P(No), or by their log-odds")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from baselines.recbole.material import Lists, history_codes
 from baselines.recbole.stored import load_material
 from baselines.recbole.trained import read
 from harness.engines import Answered, Asked
-from harness.types import Rank, Ranked, Request, Scores, Usage
+from harness.types import Key, Rank, Ranked, Request, Scores, Usage
 
 BATCH = 1024
 
@@ -35,8 +35,8 @@ class RecBoleEngine:
         self._met = known.met
         self._likes, self._longest = told["likes"], known.longest
         self._bound = bound
-        self._waiting: deque[list[tuple[Any, Rank]]] = deque()
-        self._sent: list[tuple[Any, Rank]] = []
+        self._waiting: deque[list[tuple[Key, Rank]]] = deque()
+        self._sent: list[tuple[Key, Rank]] = []
         self._child = Child(threads)
         self._child.ask(Load(folder, cold))
 
@@ -81,7 +81,7 @@ class RecBoleEngine:
             )
         )
 
-    def _replies(self, asked: list[tuple[Any, Rank]], found: Answers) -> list[Answered]:
+    def _replies(self, asked: list[tuple[Key, Rank]], found: Answers) -> list[Answered]:
         scores = np.split(found.scores, found.items.ends[:-1])
         replies: list[Answered] = []
         for (key, rank), codes, values, popular in zip(asked, found.items, scores, found.popular, strict=True):

@@ -19,13 +19,12 @@ import numpy as np
 import torch
 
 from baselines.recbole.forms import model_class
-from baselines.recbole.job import Fit, Recipe
+from baselines.recbole.job import STATE, Fit, Recipe
 from baselines.recbole.rows import dataset
 from baselines.recbole.settings import property_defaults
 from baselines.recbole.stored import save_material
 from baselines.recbole.weights import other_parameters, restore_other_parameters, save_weights
 
-STATE = "state.pt"
 Tell = Callable[[int, int], None]
 """Is told steps done, and steps in all if nothing stops it early."""
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from baselines.recbole.material import Ints, Lists, Material
 
 Form = Literal["prefixes", "windows", "pairs", "labelled"]
+STATE = "state.pt"
+"""In the folder of a training: what it needs to go on after a kill."""
 JUDGES = ("DIN", "DIEN")
 """Models that learn from labels by themselves, and answer in probabilities."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines.recbole.child import Child
-from baselines.recbole.job import JUDGES, Fit, Form, Recipe
+from baselines.recbole.job import JUDGES, STATE, Fit, Form, Recipe
 from baselines.recbole.material import Material, material
 from baselines.recbole.settings import Kind, Settings, property_defaults
 from harness.data.home import home
@@ -82,6 +82,8 @@ def _form(model: str, kind: Kind, task: Task) -> Form:
 
 def _train(wanted: Plan, work: Path, threads: int | None) -> dict[str, Any]:
     name = f"training {wanted.recipe.model}"
+    if (work / STATE).exists():
+        print(f"{name}: going on where it was stopped", file=sys.stderr)
     with ExitStack() as stack, Child(threads) as child:
         told: dict[str, Any] = child.ask(Fit(wanted.recipe, wanted.material, work), _steps(name, stack))
     best = next((at for at in told["curve"] if at["epoch"] == told["best_epoch"]), None)
