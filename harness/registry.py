@@ -34,6 +34,8 @@ class Baseline:
     """What decides its answers, besides the task: part of a run's identity."""
     make: Callable[[EngineOptions], Engine]
     """Trains or loads it, so that it is ready to answer; NotApplicable if the protocol cannot give what it needs."""
+    trains: bool = False
+    """Whether it learns from the task's training split, so that a seed changes its answers."""
 
 
 class Baselines(Protocol):

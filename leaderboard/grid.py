@@ -16,10 +16,12 @@ from typing import Any
 
 import pandas as pd
 
+from harness.evaluation import is_baseline
 from harness.grid.cells import Cell, said
 from harness.grid.declared import Shots
 from harness.grid.run import Outcome
 from harness.knobs import settings
+from harness.model import Model
 from harness.report import sample_badge
 from harness.scoring import aligned
 from harness.seeds import SeedInterval, over_seeds
@@ -145,7 +147,8 @@ def _place(cell: Cell) -> _Place:
     if cell.seed is not None and not cell.steps:  # a baseline, which trains itself
         same = replace(cell, seed=None, settings=tuple(pair for pair in cell.settings if pair[0] != "seed"))
         on = ((cell.task.name, settings(cell.task)),)
-        return _Place((same,), cell.seed, cell.who, cell.trained, pool, cell.shots, on)
+        ours = all(name in ("shots", "seed") for name, _ in cell.settings)
+        return _Place((same,), cell.seed, cell.who, cell.trained, pool, cell.shots, on, ours)
     if cell.seed is None:
         on = tuple((task.name, settings(task)) for step in cell.steps[-1:] for task in step.tasks)
         return _Place((cell,), None, cell.who, cell.trained, pool, cell.shots, on, _by_paper(cell))
@@ -196,7 +199,7 @@ def _row(task: Task, places: Sequence[tuple[_Place, Outcome]], split: str, publi
     notes += [f"up to {failed:.1%} of the instances failed"] if failed else []
     notes += ["rows drawn from the validation file"] if place.pool == "valid" else []
     notes += [] if place.by_paper else ["not tuned by the paper's recipe"]
-    paper = _paper(place, first.cell.model.name, split, published)
+    paper = _paper(place, first.cell.model, split, published)
     return Row(first.cell.name, model, place.trained, place.pool, place.shots, seeds, found, paper, tuple(notes))
 
 
@@ -211,13 +214,16 @@ def _missing(places: Sequence[tuple[_Place, Outcome]]) -> Iterator[str]:
         yield f"failed{which}: {reason}"
 
 
-def _paper(place: _Place, model: str, split: str, published: Sequence[Reported]) -> float | None:
-    """The paper's number for as many rows, if what is tuned on is what its table is about: for a model of that name,
-    else for the paper's own method."""
+def _paper(place: _Place, model: Model, split: str, published: Sequence[Reported]) -> float | None:
+    """The paper's number for as many rows, if what is tuned on is what its table is about: for a baseline that of the
+    same name, if there is one, for a language model that of the paper's own method."""
     for found in published:
         same = all(found in reported(task, split, given) for task, given in place.on)
         if place.on and same:
-            own = found.columns.index(model if model in found.columns else found.own)
+            column = model.name if is_baseline(model) else found.own
+            if column not in found.columns:
+                return None
+            own = found.columns.index(column)
             return next((row[own] for row in found.rows if row[0] == place.shots), None)
     return None
 
@@ -256,7 +262,11 @@ def _explained(section: Section) -> list[str]:
         "nothing of other seeds. A row that lacks a seed is blank. Failed instances count as the worst answer."
     ]
     for one in section.reported if any(row.paper is not None for row in section.rows) else ():
-        lines += ["", f"Paper: {one.metric} of {one.own}, {one.source}, not measured here. {one.note}."]
+        lines += [
+            "",
+            f"Paper: {one.metric} of {one.own}, or of the baseline that a row names, {one.source}, not measured here. "
+            f"{one.note}.",
+        ]
     return lines
 
 

@@ -12,7 +12,7 @@ training split cannot be made anew (its users were shuffled without a seed), so 
 Read-out, evaluate.py: a softmax over the *probabilities* of Yes and No, which orders by P(Yes) - P(No)
 (`readout=paper`); `readout=log_odds` orders by log P(Yes) - log P(No). Both AUCs stand in every result, with the
 mean of P(Yes) + P(No), which says whether the model answers the question at all. For trained conventional models,
-`cold` is the share of targets that no training row had: they keep the weights that they started with.
+`cold` is the share of targets in no training row, nor in its history: they keep the weights that they started with.
 
 Deviations, all named: probabilities are taken in at least float32 where the authors' softmax is in half precision;
 the ids of Yes and No come from the tokenizer in context where the authors' are those of LLaMA, and an answer of

@@ -98,6 +98,8 @@ def test_a_baseline_takes_shots_and_seeds_as_its_settings() -> None:
         {},
         {},
     ]
+    assert [cell.shots for cell in cells] == [16, 16, "all", "all", "all", 0]
+    assert [bool(cell.trained) for cell in cells] == [True] * 5 + [False]
     assert [cell.who for cell in cells[3:]] == ["recbole:GRU4Rec (epochs=5)", "recbole:GRU4Rec", "simple:random"]
 
 
@@ -125,6 +127,7 @@ def test_a_baseline_takes_shots_and_seeds_as_its_settings() -> None:
         ("[[block]]\ntask = 'tallrec'\nmodel = 'simple:random'\nshots = 4", "simple:random has no settings"),
         ("[[block]]\ntask = 'tallrec'\nmodel = 'recbole:GRU4Rec'\nrecipe = {epoch = 5}", "did you mean 'epochs'?"),
         ("[[block]]\ntask = 'tallrec'\nmodel = 'recbole:GRU4Rec'\nadapter = 'y'", "GRU4Rec is no language model"),
+        ("[[block]]\ntask = 'tallrec'\nmodel = 'recbole:SASRec'\npool = 'valid'", "leave train and pool out"),
         ("[[block]]\ntask = 'tallrec'\nmodel = 'nosuch:x'", "no kind of model 'nosuch'"),
         (
             "[[block]]\ntask = 'tallrec'\nmodel = 'x'\nadapter = 'y'\nfirst = {task = 'tallrec'}",

@@ -19,12 +19,14 @@ from baselines.recbole.material import Lists, Material, draw, material
 from baselines.recbole.rows import training_rows
 from baselines.recbole.settings import model_names, property_defaults, resolve
 from baselines.recbole.stored import load_material, save_material
+from baselines.recbole.trained import plan
 from harness.errors import BadModel, BadSetting, HarnessError, NotApplicable
 from harness.knobs import knob
 from harness.metrics import NDCG, Metric
 from harness.model import EngineOptions, ModelSettings
 from harness.task import Task
 from harness.types import Catalogue, Event, Instance, Item, Prediction, Program, Split, Timeline
+from tasks.retrieval import Retrieval
 from tasks.sequential import Sequential
 from tasks.tallrec import TALLRec
 
@@ -83,7 +85,9 @@ def test_windows_predict_every_event_once() -> None:
 
 
 def test_whole_windows_leave_no_event_out() -> None:
-    assert [history for _, history, _ in rows_of("windows", 3, whole=True)] == [[1, 2, 3], [4], [6, 5, 4], [3]]
+    """But the last of a piece of one: a model that masks would have nothing to see it from."""
+    assert [history for _, history, _ in rows_of("windows", 2, whole=True)] == [[1, 2], [3, 4], [6, 5], [4, 3]]
+    assert [history for _, history, _ in rows_of("windows", 3, whole=True)] == [[1, 2, 3], [6, 5, 4]]
 
 
 def test_pairs_are_every_interaction() -> None:
@@ -199,6 +203,14 @@ def test_our_own_presets_name_only_what_recbole_knows() -> None:
         ("BPR", {"form": "windows"}, "form=windows is for sequential models, and BPR reads no history"),
         ("SASRec", {"shots": "16"}, "shots is for labelled rows, and this model learns from whole sequences"),
         ("SASRec", {"form": "labelled"}, "task 'sequential' has no labelled rows to learn from"),
+        ("SASRec", {"seed": "-1"}, "seed=-1 is out of range"),
+        ("SASRec", {"seed": "1.5"}, "seed=1.5 should be a whole number"),
+        ("SASRec", {"MAX_ITEM_LIST_LENGTH": "0"}, "MAX_ITEM_LIST_LENGTH=0 is out of range"),
+        ("SASRec", {"user_inter_num_interval": "[5,inf)"}, "user_inter_num_interval is the task's or the harness's"),
+        ("SASRec", {"form": "windows", "loss_type": "BPR"}, "form=windows is a cross-entropy over the catalogue"),
+        ("FPMC", {"form": "windows"}, "form=windows is for SASRec, GRU4Rec, BERT4Rec, not for FPMC"),
+        ("Caser", {"budget": "tiny"}, "no budget 'tiny' is declared for it on 'sequential'; say epochs=N"),
+        ("GRU4RecF", {}, "GRU4RecF needs features or a knowledge graph"),
         ("KGAT", {}, "KGAT needs features or a knowledge graph, and no task gives it any"),
     ],
 )  # fmt: skip
@@ -207,6 +219,64 @@ def test_misuse_is_one_line(name: str, given: dict[str, str], line: str) -> None
         recbole.find(name, Sequential(), "test", ModelSettings(given)).make(EngineOptions())
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_counts_does_not_apply_to_labels() -> None:
+    with pytest.raises(NotApplicable, match="Pop learns from what was met, and task 'tallrec' has labelled rows"):
+        recbole.find("Pop", TALLRec(), "test", ModelSettings()).make(EngineOptions())
+
+
+def test_items_of_training_histories_are_not_cold() -> None:
+    learned = material(TALLRec(), labelled=True, likes=False, shots=64, seed=1)
+    assert learned.labelled is not None
+    trained = {*learned.labelled.item.tolist(), *learned.labelled.history.values.tolist()}
+    assert set(np.flatnonzero(learned.met).tolist()) == trained
+    assert learned.met.sum() == 64 * 11
+
+
+def test_a_preset_gives_way_to_a_shorter_history_and_a_user_is_told() -> None:
+    short = Sequential(max_history=10)
+    assert resolve("NARM", short, ModelSettings({"budget": "ci"})).options["MAX_ITEM_LIST_LENGTH"] == 10
+    wanted = ModelSettings({"MAX_ITEM_LIST_LENGTH": "20"})
+    with pytest.raises(BadSetting, match="the histories of this task have 10 events at most"):
+        recbole.find("NARM", short, "test", wanted).make(EngineOptions())
+
+
+def test_retrieval_and_ranking_share_a_training() -> None:
+    plans = [
+        plan("SASRec", "sequential", task, resolve("SASRec", task, ModelSettings({"budget": "ci"})))
+        for task in (Sequential(), Sequential(masking="none"), Retrieval())
+    ]
+    assert len({(repr(made.recipe), made.material.digest) for made in plans}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('[[settings]]\nmodels = "SASRec"', "models should be a list"),
+        ('[[settings]]\nmodels = ["SASrec"]', "no model 'SASrec'; did you mean 'SASRec'?"),
+        ('[[settings]]\nwhen = {datset = "ml-1m"}', "no option of any task 'datset'; did you mean 'dataset'?"),
+        ("[[settings]]\nwhen = 3", "and when a table"),
+        ("learning_rate = nan", "learning_rate=nan should be a number"),
+        ("topk = 2026-01-01", "topk=2026-01-01 should be a number, a word, a list or a table"),
+    ],
+)
+def test_misuse_of_a_settings_file_is_one_line(tmp_path: Path, text: str, line: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    with pytest.raises(BadSetting) as caught:
+        resolve("SASRec", Sequential(), ModelSettings({}, file))
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_budget_is_what_was_said_for_all(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('[[settings]]\nbudget = "ci"\nepochs = 3\n')
+    assert resolve("SASRec", Sequential(), ModelSettings({}, file)).options == {}
+    file.write_text('budget = "ci"\n[[settings]]\nbudget = "ci"\nepochs = 3\n')
+    found = resolve("SASRec", Sequential(), ModelSettings({}, file))
+    assert (found.own.budget, found.own.form, found.options["epochs"]) == ("ci", "windows", 3)
 
 
 def test_a_model_of_users_does_not_apply_to_strangers() -> None:

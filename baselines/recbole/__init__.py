@@ -12,20 +12,23 @@ loaders, optimizers, and the validation that a training is selected by. Deviatio
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from hashlib import file_digest
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from baselines.recbole.settings import Kind, model_names, require, resolve
+from baselines.recbole.job import VERSION
+from baselines.recbole.settings import Kind, Own, model_names, require, resolve
 from harness.errors import BadModel, BadSetting, NotApplicable
 from harness.model import EngineOptions, ModelSettings
-from harness.registry import Baseline
+from harness.registry import Baseline, build
+from harness.signature import describe
 from harness.task import Task
 from harness.types import Split
 
 if TYPE_CHECKING:
     from baselines.recbole.engine import RecBoleEngine
+    from baselines.recbole.material import Material
 
 SAID: Mapping[str, str] = {
     "SASRec": "self-attention over the history",
@@ -52,32 +55,30 @@ USERLESS = ("Pop", "Random")
 class RecBole:
     """The group `recbole:`."""
 
-    version = 1
     names: Mapping[str, str] = {**SAID, "NAME": "any other model of RecBole's, with its defaults"}
 
     def find(self, name: str, task: Task, split: Split, settings: ModelSettings) -> Baseline:
         if name not in model_names():
             require(name)
         found = resolve(name, task, settings)
-        who = {"baseline": name, "version": self.version, "settings": found.identity}
+        who = {"baseline": name, "version": VERSION, "settings": found.identity}
 
         def make(options: EngineOptions) -> RecBoleEngine:
             from baselines.recbole.trained import plan, trained
 
             kind = require(name)
             wanted = plan(name, kind, task, found)
-            _check_users(name, kind, wanted.material.users, task, split)
+            _check_users(name, kind, wanted.material, task, split)
             return _engine(trained(wanted, options.threads), kind, task, found.own.cold, options)
 
         shown = [f"{key}={value}" for key, value in settings.given.items()]
         shown += [settings.file.name] if settings.file else []
-        return Baseline(f"recbole:{name}" + (f" ({', '.join(shown)})" if shown else ""), who, make)
+        return Baseline(f"recbole:{name}" + (f" ({', '.join(shown)})" if shown else ""), who, make, trains=True)
 
 
 class Checkpoint:
     """The group `checkpoint:`, whose names are folders."""
 
-    version = 1
     names: Mapping[str, str] = {"DIR": "a trained baseline, such as one below the home's baselines/"}
 
     def find(self, name: str, task: Task, split: Split, settings: ModelSettings) -> Baseline:
@@ -87,18 +88,29 @@ class Checkpoint:
         if not folder.is_dir():
             raise BadModel(f"no folder {name}; checkpoint: takes one that a training made")
         told = read(folder)
-        if settings != ModelSettings():
-            raise BadSetting("a checkpoint is trained already; leave --model-set and --model-config out")
-        parts = [_hash(folder / part) for part in ("model.safetensors", "vocabulary.json")]
+        strange = sorted({*settings.given} - {"cold"})
+        if strange or settings.file:
+            raise BadSetting(
+                f"a checkpoint is trained already and takes cold=last alone; leave {strange or '--model-config'} out"
+            )
+        cold = build(Own, settings.given, f"model checkpoint:{name}").cold
+        parts = [_hash(folder / part) for part in ("model.safetensors", "material.safetensors", "vocabulary.json")]
 
         def make(options: EngineOptions) -> RecBoleEngine:
             from baselines.recbole.stored import load_material
 
-            kind = require(told["model"])
-            _check_users(told["model"], kind, load_material(folder).users, task, split)
-            return _engine(folder, kind, task, "model", options)
+            kind, learned = require(told["model"]), load_material(folder)
+            _check_origin(name, told, learned, task)
+            _check_users(told["model"], kind, learned, task, split)
+            return _engine(folder, kind, task, cold, options)
 
-        who = {"baseline": told["model"], "version": self.version, "content": parts}
+        who = {
+            "baseline": told["model"],
+            "version": VERSION,
+            "content": parts,
+            "options": told["options"],
+            "cold": cold,
+        }
         return Baseline(f"checkpoint:{folder.name}", who, make)
 
 
@@ -106,13 +118,29 @@ recbole = RecBole()
 checkpoint = Checkpoint()
 
 
-def _check_users(name: str, kind: Kind, known: Collection[str], task: Task, split: Split) -> None:
+def _check_users(name: str, kind: Kind, learned: Material, task: Task, split: Split) -> None:
     if kind == "sequential" or name in USERLESS:
         return
-    users, met = {instance.user for instance in task.instances(split)}, set(known)
-    strange = len(users - met)
+    users = {instance.user for instance in task.instances(split)}
+    strange = len(users - learned.trained_users)
     if strange:
         raise NotApplicable(f"{name} needs users that it has met; {strange} of {len(users)} are in no training row")
+
+
+def _check_origin(name: str, told: Mapping[str, Any], learned: Material, task: Task) -> None:
+    """What it was trained on must be what this task trains on: other rows may hold this task's answers, and equal ids
+    mean other things in other data."""
+    if learned.labelled is not None:
+        same = told["task"].partition("(")[0] == task.name and told["data"] == dict(task.data_digests())
+    else:
+        from baselines.recbole.material import material
+
+        same = learned.interactions == material(task, False, False, None, 0).interactions
+    if not same:
+        raise BadModel(
+            f"checkpoint:{name} was trained on {told['task']}, which has other training rows than {describe(task)}; "
+            "the answers may be among them"
+        )
 
 
 def _engine(

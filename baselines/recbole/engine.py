@@ -38,7 +38,11 @@ class RecBoleEngine:
         self._waiting: deque[list[tuple[Key, Rank]]] = deque()
         self._sent: list[tuple[Key, Rank]] = []
         self._child = Child(threads)
-        self._child.ask(Load(folder, cold))
+        try:
+            self._child.ask(Load(folder, cold))
+        except BaseException:
+            self._child.close()
+            raise
 
     def submit(self, asked: Sequence[Asked]) -> None:
         for listed in (False, True):
@@ -93,6 +97,6 @@ class RecBoleEngine:
             if rank.candidates is not None:
                 replies.append((key, Scores(tuple(values.tolist()), Usage(), facts)))
                 continue
-            names = tuple(self._names[code] for code in codes.tolist())
-            replies.append((key, Ranked(names, Usage(), tuple(values.tolist()), facts)))
+            names = tuple(self._names[code] for code in codes[: rank.top].tolist())
+            replies.append((key, Ranked(names, Usage(), tuple(values[: rank.top].tolist()), facts)))
         return replies

@@ -111,7 +111,7 @@ def fit(job: Fit, tell: Tell) -> dict[str, Any]:
     return {
         "curve": course.curve,
         "best_epoch": course.best_epoch,
-        "epochs": trainer.epochs if not course.curve else course.epoch + 1,
+        "epochs": max([course.epoch, *trainer.train_loss_dict]) + 1,
         "valid_metric": config["valid_metric"],
         "weights": sum(parameter.numel() for parameter in model.parameters()),
         "seconds": round(course.seconds + time.monotonic() - began, 1),
@@ -150,6 +150,7 @@ def _write(state: Path, trainer: Any, train: Any, course: Course, seconds: float
         "others": other_parameters(trainer.model),
         "optimizer": trainer.optimizer.state_dict(),
         "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "numpy": [version, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
         "python": random.getstate(),
         "shuffle": train.generator.get_state(),
@@ -165,6 +166,8 @@ def _take_up(content: dict[str, Any], trainer: Any, train: Any) -> Course:
     trainer.optimizer.load_state_dict(content["optimizer"])
     trainer.cur_step, trainer.best_valid_score = content["stopping"]
     torch.set_rng_state(content["torch"])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(content["cuda"])
     version, keys, *rest = content["numpy"]
     np.random.set_state((version, keys.numpy().astype(np.uint32), *rest))
     random.setstate(content["python"])

@@ -10,24 +10,20 @@ from typing import Any, Literal
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 
-from baselines.recbole.job import JUDGES, Form
+from baselines.recbole.job import EVERY_POSITION, JUDGES, Form
 
-EVERY_POSITION = ("SASRec", "GRU4Rec")
-"""Their state at a place does not know what follows it, so each place can predict its next item."""
 TRIMMED = EVERY_POSITION
 """They count places from the left, so columns that are padding in the whole batch change nothing."""
 
 
 def model_class(name: str, form: Form, loss: Literal["bce", "mse"]) -> Any:
-    """The class to build and train. ValueError: there is no such model, or it has no such form."""
+    """The class to build and train."""
     from recbole.utils import get_model
 
     base = get_model(name)
     if form == "labelled":
         return base if name in JUDGES else _labelled(base, loss)
-    if form == "windows" and name != "BERT4Rec":
-        if name not in EVERY_POSITION:
-            raise ValueError(f"form=windows is for {', '.join((*EVERY_POSITION, 'BERT4Rec'))}, not for {name}")
+    if form == "windows" and name in EVERY_POSITION:
         return _every_position(base)
     return _trimmed(base) if name in TRIMMED else base
 

@@ -13,10 +13,16 @@ from numpy.typing import NDArray
 from baselines.recbole.material import Ints, Lists, Material
 
 Form = Literal["prefixes", "windows", "pairs", "labelled"]
+VERSION = 1
+"""Of how trainings are made here; raised whenever their weights or answers could change."""
 STATE = "state.pt"
 """In the folder of a training: what it needs to go on after a kill."""
 JUDGES = ("DIN", "DIEN")
 """Models that learn from labels by themselves, and answer in probabilities."""
+EVERY_POSITION = ("SASRec", "GRU4Rec")
+"""Their state at a place does not know what follows it, so each place can predict its next item."""
+MASKED = ("BERT4Rec",)
+"""They predict items inside a window from both sides."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Fit:
     material: Material
     folder: Path
     every: float = 10.0
-    """Seconds between two states on disk; a kill loses no more than that, and the epoch at work."""
+    """Seconds between two states on disk, each after a validation; what came later is lost in a kill."""
 
 
 @dataclass(frozen=True)

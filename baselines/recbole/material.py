@@ -72,19 +72,27 @@ class Material:
 
     @cached_property
     def met(self) -> Ints:
-        """How often each code occurs in training, shape (items + 1,)."""
-        seen = [self.timelines.values] if self.labelled is None else [self.labelled.item]
+        """How often each code occurs in training, in a labelled row's history as well; shape (items + 1,)."""
+        rows = self.labelled
+        seen = [self.timelines.values] if rows is None else [rows.item, rows.history.values]
         return np.bincount(np.concatenate(seen), minlength=len(self.items) + 1)
+
+    @cached_property
+    def trained_users(self) -> frozenset[str]:
+        """Those of whom there is a training row."""
+        if self.labelled is not None:
+            return frozenset(self.users[code - 1] for code in set(self.labelled.user.tolist()) if code)
+        return frozenset(user for user, events in zip(self.users, self.timelines.lengths, strict=True) if events)
 
     @cached_property
     def digest(self) -> str:
         """Over everything in it, order included."""
-        content = sha256()
-        for words in (self.users, self.items):
-            content.update("\n".join(map(repr, words)).encode() + b"\0")
-        for array in _arrays(self):
-            content.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
-        return content.hexdigest()[:16]
+        return _digest(self.users, self.items, _arrays(self))
+
+    @cached_property
+    def interactions(self) -> str:
+        """The same over vocabulary and timelines alone: what a model of sequences or pairs has seen."""
+        return _digest(self.users, self.items, _arrays(self.timelines))
 
 
 def material(task: Task, labelled: bool, likes: bool, shots: int | None, seed: int) -> Material:
@@ -188,6 +196,15 @@ def _items(instance: Instance) -> list[ItemId]:
 def _longest(task: Task, instances: Iterable[Instance]) -> int:
     declared = task.longest_history
     return declared if declared is not None else max((len(instance.history) for instance in instances), default=1)
+
+
+def _digest(users: Sequence[str], items: Sequence[ItemId], arrays: Iterable[NDArray[np.generic]]) -> str:
+    content = sha256()
+    for words in (users, items):
+        content.update("\n".join(map(repr, words)).encode() + b"\0")
+    for array in arrays:
+        content.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+    return content.hexdigest()[:16]
 
 
 def _arrays(thing: object) -> Iterator[NDArray[np.generic]]:

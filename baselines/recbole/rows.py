@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from baselines.recbole.job import Form
+from baselines.recbole.job import MASKED, Form
 from baselines.recbole.material import Ints, Lists, Material, Rows
 
 PADDING = "[PAD]"
@@ -40,7 +40,7 @@ def dataset(config: Any, material: Material, form: Form, test: Rows | None = Non
 
     sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
     length = config["MAX_ITEM_LIST_LENGTH"] if sequential else None
-    train = training_rows(material, form, length, whole=config["model"] == "BERT4Rec")
+    train = training_rows(material, form, length, whole=config["model"] in MASKED)
     assert material.valid is not None
     held = [_table(rows, length) for rows in (material.valid, material.valid if test is None else test)]
     parts = [train, *held]
@@ -70,7 +70,8 @@ def training_rows(material: Material, form: Form, length: int | None, whole: boo
     pairs     every interaction
     prefixes  every interaction but a user's first, after those before it: RecBole's augmentation
     windows   a user's timeline in pieces: `length` items and the one that follows; each interaction but the first is
-              predicted once, at its own place in a piece. With `whole`, for models that mask, nothing follows
+              predicted once, at its own place in a piece. With `whole`, for models that mask, nothing follows, and a
+              piece of one item is left out: RecBole gives the first place no weight
     labelled  the task's labelled rows
     """
     if form == "labelled":
@@ -89,7 +90,7 @@ def training_rows(material: Material, form: Form, length: int | None, whole: boo
         size = np.minimum(place[target], length)
         first = target - size
     elif whole:
-        first = np.flatnonzero(place % length == 0)
+        first = np.flatnonzero((place % length == 0) & (left > 1))
         size = np.minimum(left[first], length)
         target = first + size - 1
     else:

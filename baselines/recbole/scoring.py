@@ -25,7 +25,7 @@ from harness.types import tie_break
 CELLS = 1 << 23
 """Scores in one batch: 32 MiB."""
 PAIRS = 1 << 17
-"""Questions times candidates for a model that scores pairs one by one."""
+"""Items read at once, the histories' too, by a model that scores pairs one by one."""
 LAST = -1e9
 """The score of a candidate that has no code; every real score is above it."""
 
@@ -40,10 +40,14 @@ class Scorer:
         self._config = configuration(recipe, self.material.longest, folder)
         self._sequential = self._config["MODEL_TYPE"] == ModelType.SEQUENTIAL
         self._length = self._config["MAX_ITEM_LIST_LENGTH"]
-        self._data = dataset(self._config, self.material, recipe.form)
+        # A sequential model needs no rows to be built; those of windows are the fewest.
+        form = "windows" if self._sequential and recipe.form != "labelled" else recipe.form
+        self._data = dataset(self._config, self.material, form)
         self._model = model_class(recipe.model, recipe.form, recipe.loss)(self._config, self._data.build()[0])
         self._model = self._model.to(self._config["device"])
         load_weights(folder, self._model)
+        if self._sequential:
+            _give_strangers_the_mean(self._model, len(self.material.users) + 1)
         self._model.eval()
         self._popularity = torch.from_numpy(self.material.met.astype(np.float32))
         self._pairwise = False
@@ -83,7 +87,7 @@ class Scorer:
         scores[torch.from_numpy(places), torch.from_numpy(np.concatenate(excluded))] = -torch.inf
         top = min(asked.top, scores.shape[1] - 1)
         values, codes = torch.topk(scores, min(top + 1, scores.shape[1]), dim=1)
-        tied = (values[:, top - 1] == values[:, -1]) if values.shape[1] > top else torch.zeros(len(rows), dtype=bool)
+        tied = (values[:, 1:] == values[:, :-1]).any(dim=1) & values.isfinite().all(dim=1)
         found = []
         for place, row in enumerate(rows):
             chosen, value = codes[place, :top].numpy(), values[place, :top].numpy()
@@ -94,11 +98,13 @@ class Scorer:
         return found
 
     def _fair(self, scores: NDArray[np.float32], top: int, salt: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The best where several items share the last place: the hash says which of them are in."""
+        """The best where some are equal: the hash orders them, and says which of those at the last place are in."""
         last = np.partition(scores, -top)[-top]
-        above = np.flatnonzero(scores > last)
-        level = sorted(np.flatnonzero(scores == last), key=lambda code: tie_break(salt, self.material.items[code - 1]))
-        chosen = np.concatenate((above, np.array(level[: top - len(above)], dtype=np.int64)))
+
+        def place(code: np.int64) -> tuple[float, str]:
+            return -scores[code], tie_break(salt, self.material.items[code - 1])
+
+        chosen = np.array(sorted(np.flatnonzero(scores >= last), key=place)[:top], dtype=np.int64)
         return chosen, scores[chosen]
 
     def _candidates(
@@ -140,8 +146,9 @@ class Scorer:
         """Scores of single candidates, some at a time; `owner` says whose, as a place in `rows`."""
         made = self._interaction(asked, rows)
         found = []
-        for start in range(0, len(owner), PAIRS):
-            part = slice(start, start + PAIRS)
+        step = max(1, PAIRS // (self._length if self._sequential else 1))
+        for start in range(0, len(owner), step):
+            part = slice(start, start + step)
             one = made[owner[part].to(self._config["device"])]
             one.update(type(one)({self._data.iid_field: wanted[part]}).to(self._config["device"]))
             found.append(self._model.predict(one).view(-1).float().cpu())
@@ -166,3 +173,13 @@ class Scorer:
                 unseen = negative_histories(seen, self._data.item_num, self._config["seed"])
                 columns[self._config["NEG_PREFIX"] + self._data.item_id_list_field] = unseen
         return Interaction(columns).to(self._config["device"])
+
+
+def _give_strangers_the_mean(model: Any, users: int) -> None:
+    """Code 0, which stands for every user without a training row, gets the mean of the others' weights.
+
+    What RecBole leaves there is padding or first weights, by model. The user is in the tables of this name and size.
+    """
+    for name, weights in model.state_dict().items():
+        if name.lower().startswith(("user", "ui_")) and len(weights) == users > 1:
+            weights[0] = weights[1:].mean(dim=0)

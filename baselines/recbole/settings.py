@@ -1,12 +1,12 @@
 """What is set of a RecBole model: our own few words, and every option that RecBole knows.
 
-Options come, the later before the earlier, from RecBole's own defaults, from `presets/TASK.toml`, from the file of
-`--model-config` and from `--model-set`. A settings file is a list:
+Options come, the later before the earlier, from RecBole's own defaults, from our presets for the task, from the file of
+`--model-config` and from `--model-set`. A settings file is a list; what stands above it is for every model:
 
     [[settings]]
     models = ["SASRec"]             # all, if left out
     when = {dataset = "ml-100k"}    # of a task with these settings
-    budget = "ci"                   # only if `--model-set budget=ci` is said
+    budget = "ci"                   # only if `--model-set budget=ci` is said, or `budget = "ci"` above the list
     source = "..."                  # where the numbers come from
     learning_rate = 0.001
     form = "windows"
@@ -26,10 +26,11 @@ from typing import Any, Literal
 from harness.errors import BadModel, BadSetting, NotApplicable
 from harness.knobs import knob, knobs, settings
 from harness.model import ModelSettings
-from harness.registry import build, unknown
+from harness.registry import build, task_kinds, unknown
 from harness.task import Task
 
 Kind = Literal["sequential", "general"]
+LENGTH = "MAX_ITEM_LIST_LENGTH"
 SELECTORS = ("models", "when", "budget", "source")
 OURS = frozenset(
     (
@@ -41,6 +42,8 @@ OURS = frozenset(
     )
 )
 """Options about data, files, devices and evaluation: the task and the harness decide them."""
+FEATURED = ("FDSA", "GRU4RecF", "GRU4RecKG", "KSR", "S3Rec", "SASRecF")
+"""Sequential models that read features of items."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Own:
 
     budget: Literal["full", "ci"] = knob("full", "how long to train: as RecBole does, or a share that a CPU can bear")
     form: Literal["auto", "prefixes", "windows", "pairs", "labelled"] = knob(
-        "auto", "rows: prefixes (RecBole's), windows (SASRec, GRU4Rec: a loss at every position), pairs, labelled"
+        "auto", "rows: prefixes (RecBole's), windows (SASRec, GRU4Rec: a loss everywhere; BERT4Rec), pairs, labelled"
     )
     loss: Literal["bce", "mse"] = knob("bce", "of labelled rows, on the sigmoid of the candidate's score")
     likes: Literal["ignored", "tokens"] = knob(
@@ -98,12 +101,22 @@ def property_defaults(model: str) -> dict[str, Any]:
     return found
 
 
+def _dataset_options() -> set[str]:
+    """How RecBole reads and filters files: no file is read here."""
+    import yaml
+
+    root = _root()
+    assert root is not None
+    return set(yaml.safe_load((root / "properties" / "dataset" / "sample.yaml").read_text(encoding="utf-8")))
+
+
 def resolve(model: str, task: Task, given: ModelSettings) -> Settings:
     """All settings of a model on a task. BadSetting in one line for a name or value that there is not."""
     words = {name: _value(text) for name, text in given.given.items()}
-    own_file = list(_tables(given.file)) if given.file else []
-    budget = str(words.get("budget", next((t["budget"] for t in own_file if "budget" in t), "full")))
-    chosen = [table for table in [*_built_in(task), *own_file] if _applies(table, model, task, budget)]
+    general, own_tables = _read(given.file) if given.file else ({}, [])
+    budget = str(words.get("budget", general.get("budget", "full")))
+    presets = [table for table in _built_in(task) if _applies(table, model, task, budget)]
+    chosen = [*presets, general, *(table for table in own_tables if _applies(table, model, task, budget))]
     if budget != "full" and not any(table.get("budget") == budget for table in chosen):
         raise BadSetting(
             f"model recbole:{model}: no budget {budget!r} is declared for it on {task.name!r}; say epochs=N"
@@ -111,7 +124,9 @@ def resolve(model: str, task: Task, given: ModelSettings) -> Settings:
     merged: dict[str, Any] = {}
     for table in chosen:
         merged |= {name: value for name, value in table.items() if name not in SELECTORS}
-    merged |= words
+        if table in presets and LENGTH in merged and task.longest_history is not None:
+            merged[LENGTH] = min(merged[LENGTH], task.longest_history)
+    merged |= {**words, "budget": budget}
     known = {k.name for k in knobs(Own)}
     own = build(Own, {k: _text(v) for k, v in merged.items() if k in known}, f"model recbole:{model}")
     options = {name: value for name, value in merged.items() if name not in known}
@@ -122,25 +137,39 @@ def resolve(model: str, task: Task, given: ModelSettings) -> Settings:
 def _check(model: str, options: Mapping[str, Any], own: set[str]) -> None:
     defaults = property_defaults(model)
     for name, value in options.items():
-        if name in OURS:
+        if name in OURS or (name in _dataset_options() and name != LENGTH):
             raise BadSetting(f"model recbole:{model}: {name} is the task's or the harness's to decide; leave it out")
         if name not in defaults:
-            raise BadSetting(unknown(f"setting of model recbole:{model}", name, sorted({*defaults, *own} - OURS)))
+            raise BadSetting(
+                unknown(
+                    f"setting of model recbole:{model}",
+                    name,
+                    sorted({*defaults, *own} - OURS - _dataset_options() | {LENGTH}),
+                )
+            )
         wanted = defaults[name]
+        if not _plain(value):
+            raise BadSetting(f"model recbole:{model}: {name}={value} should be a number, a word, a list or a table")
         number = isinstance(wanted, (int, float)) and not isinstance(wanted, bool)
         if number and (not isinstance(value, (int, float)) or isinstance(value, bool)):
             raise BadSetting(f"model recbole:{model}: {name}={value!r} should be a number, as in {name}={wanted}")
+        if isinstance(wanted, int) and not isinstance(wanted, bool) and not isinstance(value, int):
+            raise BadSetting(f"model recbole:{model}: {name}={value!r} should be a whole number, as in {name}={wanted}")
+        if (name == "seed" and not 0 <= value < 2**32) or (name == LENGTH and value < 1):
+            raise BadSetting(f"model recbole:{model}: {name}={value} is out of range")
         if isinstance(wanted, bool) and not isinstance(value, bool):
             raise BadSetting(f"model recbole:{model}: {name}={value!r} should be true or false")
 
 
 def _built_in(task: Task) -> Iterator[dict[str, Any]]:
-    file = files("baselines.recbole") / "presets" / f"{task.name}.toml"
-    if file.is_file():
-        yield from tomllib.loads(file.read_text("utf-8"))["settings"]
+    for file in (files("baselines.recbole") / "presets").iterdir():
+        content = tomllib.loads(file.read_text("utf-8"))
+        if task.name in content["tasks"]:
+            yield from content["settings"]
 
 
-def _tables(file: Path) -> Iterator[dict[str, Any]]:
+def _read(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What a file says of every model, and its list."""
     try:
         content = tomllib.loads(file.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -148,9 +177,22 @@ def _tables(file: Path) -> Iterator[dict[str, Any]]:
     listed = content.pop("settings", [])
     if not isinstance(listed, list) or not all(isinstance(table, dict) for table in listed):
         raise BadSetting(f"--model-config {file}: settings should be a list; write [[settings]] above its options")
-    # Options that stand in no table are for everybody.
-    yield content
-    yield from listed
+    for table in listed:
+        _check_selectors(table, f"--model-config {file}")
+    return content, listed
+
+
+def _check_selectors(table: Mapping[str, Any], where: str) -> None:
+    models, when, known = table.get("models", []), table.get("when", {}), sorted(model_names())
+    if not isinstance(models, list) or not isinstance(when, dict):
+        raise BadSetting(f'{where}: models should be a list, as in ["SASRec"], and when a table, as in {{k_core = 5}}')
+    for model in models:
+        if model not in known:
+            raise BadSetting(f"{where}: " + unknown("model", str(model), known))
+    options = sorted({knob.name for kind in task_kinds().values() for knob in knobs(kind)})
+    for name in when:
+        if name not in options:
+            raise BadSetting(f"{where}: " + unknown("option of any task", name, options))
 
 
 def _applies(table: Mapping[str, Any], model: str, task: Task, budget: str) -> bool:
@@ -170,6 +212,15 @@ def _value(text: str) -> Any:
         return None if text.lower() in ("none", "null", "~") else text
 
 
+def _plain(value: Any) -> bool:
+    """Whether JSON has a word for it, as digests need."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _text(value: Any) -> str:
     return "none" if value is None else str(value)
 
@@ -187,6 +238,6 @@ def require(model: str) -> Kind:
     if model not in names:
         raise BadModel(unknown("model", f"recbole:{model}", [f"recbole:{name}" for name in names]))
     kind = names[model]
-    if kind == "other":
+    if kind == "other" or model in FEATURED:
         raise NotApplicable(f"{model} needs features or a knowledge graph, and no task gives it any")
     return kind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from baselines.recbole.child import Child
-from baselines.recbole.job import JUDGES, STATE, Fit, Form, Recipe
+from baselines.recbole.job import EVERY_POSITION, JUDGES, MASKED, STATE, VERSION, Fit, Form, Recipe
 from baselines.recbole.material import Material, material
-from baselines.recbole.settings import Kind, Settings, property_defaults
+from baselines.recbole.settings import LENGTH, Kind, Settings, property_defaults
 from harness.data.home import home
 from harness.errors import BadModel, BadSetting, NotApplicable
 from harness.progress import Bar, progress_bar
@@ -21,7 +22,8 @@ from harness.task import Task
 from harness.tuning.workshop import made_once
 from harness.versions import versions
 
-LENGTH = "MAX_ITEM_LIST_LENGTH"
+UNLABELLED = ("Pop", "Random", "ItemKNN", "AsymKNN", "EASE", "SLIMElastic", "ADMMSLIM", "NCEPLRec")
+"""Models that count or solve what was met, and have no use for what was disliked."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +39,20 @@ class Plan:
 def plan(model: str, kind: Kind, task: Task, found: Settings) -> Plan:
     """What would be trained. NotApplicable where the task has not what the model learns from."""
     recipe = _recipe(model, kind, task, found)
-    likes = found.own.likes == "tokens"
+    likes = found.own.likes == "tokens" and recipe.form == "labelled"
     learned = material(task, recipe.form == "labelled", likes, found.own.shots, recipe.options["seed"])
     return Plan(task, recipe, learned, likes)
 
 
 def trained(wanted: Plan, threads: int | None) -> Path:
     """The folder of the trained model; trains it now if that has not been done."""
-    asked = {**asdict(wanted.recipe), "kind": "recbole", "likes": wanted.likes, "material": wanted.material.digest}
+    asked = {**asdict(wanted.recipe), "likes": wanted.likes, "material": wanted.material.digest}
+    asked |= {"kind": "recbole", "version": VERSION}
     out = home() / "baselines" / f"{wanted.recipe.model}-{digest(asked)}"
 
     def make(work: Path) -> dict[str, Any]:
-        return {"task": describe(wanted.task), **_train(wanted, work, threads), "versions": versions()}
+        task = {"task": describe(wanted.task), "data": dict(wanted.task.data_digests())}
+        return {**task, **_train(wanted, work, threads), "versions": versions()}
 
     made_once(out, asked, make)
     return out
@@ -65,8 +69,17 @@ def _recipe(model: str, kind: Kind, task: Task, found: Settings) -> Recipe:
         raise BadSetting(
             f"{LENGTH}={found.options[LENGTH]}, but the histories of this task have {limit} events at most"
         )
-    options = {"seed": property_defaults(model)["seed"], **found.options}
-    return Recipe(model, form, found.own.loss, options)
+    if form == "labelled" and model in UNLABELLED:
+        raise NotApplicable(f"{model} learns from what was met, and task {task.name!r} has labelled rows")
+    if form == "windows" and model not in (*EVERY_POSITION, *MASKED):
+        raise BadSetting(f"form=windows is for {', '.join((*EVERY_POSITION, *MASKED))}, not for {model}; leave it out")
+    defaults = property_defaults(model)
+    if form == "windows" and model in EVERY_POSITION and found.options.get("loss_type", "CE") != "CE":
+        raise BadSetting(
+            "form=windows is a cross-entropy over the catalogue; leave loss_type out, or say form=prefixes"
+        )
+    options = {"seed": defaults["seed"], **found.options}
+    return Recipe(model, form, found.own.loss if form == "labelled" else "bce", options)
 
 
 def _form(model: str, kind: Kind, task: Task) -> Form:
@@ -106,8 +119,6 @@ def _steps(name: str, stack: ExitStack) -> Callable[[int, int], None]:
 
 def read(folder: Path) -> dict[str, Any]:
     """The manifest of a trained baseline. BadModel in one line where there is none."""
-    import json
-
     try:
         found: dict[str, Any] = json.loads((folder / "harness.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,9 +1,4 @@
-"""A trained model on disk: safetensors for weights and for what it learned from, JSON for its words.
-
-model.safetensors      weights, and what a model keeps besides, such as ItemKNN's sparse similarities
-material.safetensors   interactions, labelled and validation rows, in codes
-vocabulary.json        users and items, in the order of their codes
-"""
+"""The weights of a trained model on disk, with what a model keeps besides, such as ItemKNN's sparse similarities."""
 
 from __future__ import annotations
 

@@ -163,10 +163,16 @@ def _cells(block: Block, dtype: DType) -> Iterator[Cell]:
 
 
 def _conventional(block: Block, model: Model, where: str) -> Iterator[Cell]:
-    """The cells of a baseline. The recipe of the block are its settings; it is trained on what it is tested on."""
+    """The cells of a baseline. The recipe of the block are its settings; it is trained on what it is tested on, without
+    shots on all of it."""
     kind, group = registry.task_kind(block.task), registry.baseline_groups()[model.engine]
+    who = f"{model.engine}:{model.name}"
     if block.recipe_file:
-        raise BadSetting(f"{where}: a recipe file is for language models; write the settings of {model.name} as recipe")
+        raise BadSetting(f"{where}: a recipe file is for language models; write the settings of {who} as recipe")
+    if block.train or block.pool != "train":
+        raise BadSetting(
+            f"{where}: {who} learns from the training split of what it is tested on; leave train and pool out"
+        )
     recipe = _texts(block.recipe)
     for test in block.test:
         task = registry.build(kind, _texts(test), f"test of {where}")
@@ -175,11 +181,16 @@ def _conventional(block: Block, model: Model, where: str) -> Iterator[Cell]:
             for seed in _once(block.seed) if shots != 0 else [None]:
                 drawn = {} if shots in (0, "all") else {"shots": str(shots)}
                 settings = {**recipe, **drawn, **({} if seed is None else {"seed": str(seed)})}
-                trained = "" if seed is None else tested
-                cell = Cell(block.name, task, model, None, (), shots, seed, tested, trained, tuple(settings.items()))
                 # Looked up now, so that a name or setting that there is not stops the grid before it starts.
-                group.find(model.name, task, "test", cell.given)
-                yield cell
+                trains = group.find(model.name, task, "test", ModelSettings(settings)).trains
+                yield Cell(
+                    *(block.name, task, model, None, ()),
+                    shots="all" if trains and shots == 0 else shots,
+                    seed=seed,
+                    tested=tested,
+                    trained=tested if trains else "",
+                    settings=tuple(settings.items()),
+                )
 
 
 def _tuned(
