@@ -11,12 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 from harness.data.home import home
@@ -38,32 +37,30 @@ def main() -> None:
         ours: list[float] = []
         theirs: list[float] = []
         for number in range(given.rounds):
-            path, whole = _run(settings, Path(name) / str(number), given.threads)
+            path, whole, peak = _run(settings, Path(name) / str(number), given.threads)
             (session,) = read_sessions(path)
             ours.append(session["seconds"])
             scores = read_scores(path)
             assert scores is not None
             users = scores["instances"]
-            told = _json("benchmarks.recbole_evaluator", str(_trained()), *settings)
+            told, _ = _json("benchmarks.recbole_evaluator", str(_trained()), *settings)
             theirs.append(told["seconds"])
             gap = abs(scores["metrics"]["NDCG@10"]["value"] - told["scores"]["ndcg@10"])
             print(f"round {number + 1}: harness {ours[-1]:.2f} s (the whole command {whole:.1f} s), ", end="")
-            print(
-                f"RecBole {theirs[-1]:.2f} s; its peak memory {told['peak_mib']:.0f} MiB, NDCG@10 differs by {gap:.1e}"
-            )
-    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+            print(f"RecBole {theirs[-1]:.2f} s, NDCG@10 differs by {gap:.1e}")
     print(f"{users:,} users: harness {users / min(ours):,.0f}/s, RecBole {users / min(theirs):,.0f}/s, ", end="")
-    print(f"{min(theirs) / min(ours):.2f} times as fast; largest process {largest:.0f} MiB")
+    print(f"{min(theirs) / min(ours):.2f} times as fast; ", end="")
+    print(f"largest process of the harness {peak:.0f} MiB, RecBole {told['peak_mib']:.0f} MiB")
 
 
-def _run(settings: list[str], runs: Path, threads: int) -> tuple[Path, float]:
-    """A fresh run's directory, and the seconds of the whole command; the training of the first is not in them."""
+def _run(settings: list[str], runs: Path, threads: int) -> tuple[Path, float, float]:
+    """A fresh run's directory, seconds of the whole command, and MiB of its largest process. The first one trains."""
     words = ["run", "--task", "sequential", "--model", "recbole:SASRec", "--threads", str(threads)]
     words += [word for setting in settings for word in ("--set", setting)]
     words += [word for setting in TRAINING for word in ("--model-set", setting)]
     began = time.perf_counter()
-    found = _json("harness.cli", *words, "--runs", str(runs), "--json")
-    return Path(found[0]["run"]), time.perf_counter() - began
+    found, peak = _json("harness.cli", *words, "--runs", str(runs), "--json")
+    return Path(found[0]["run"]), time.perf_counter() - began, peak
 
 
 def _trained() -> Path:
@@ -71,11 +68,16 @@ def _trained() -> Path:
     return max((home() / "baselines").glob("SASRec-*"), key=lambda folder: folder.stat().st_mtime)
 
 
-def _json(module: str, *words: str) -> Any:
-    done = subprocess.run([sys.executable, "-m", module, *words], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout)
+def _json(module: str, *words: str) -> tuple[Any, float]:
+    """What a module prints, and MiB of the largest among its process and those that it started."""
+    with TemporaryFile("w+") as out:
+        process = subprocess.Popen([sys.executable, "-m", module, *words], stdout=out)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            raise SystemExit(f"{module} ended with exit code {process.returncode}")
+        out.seek(0)
+        return json.load(out), used.ru_maxrss / 1024
 
 
 if __name__ == "__main__":
