@@ -48,7 +48,7 @@ lint: install
 	$(BIN)/mypy
 
 check: lint
-	$(BIN)/pytest -q -m "not slow and not stress"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal -m "not slow and not stress"
 
 test: lint
 	$(BIN)/pytest -m "not stress" --durations=15

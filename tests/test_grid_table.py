@@ -157,7 +157,7 @@ def test_the_paper_s_number_stands_beside_its_own_protocol_only(movie: list[Outc
     (section,) = sections(movie)
     assert [row.paper for row in section.rows] == [0.6748, None, None, None]
     text = markdown("", [section])
-    assert "Paper: AUC of TALLRec, arXiv:2305.00447, Table 1, not measured here. K training rows;" in text
+    assert "Paper: AUC of TALLRec, or of the baseline that a row names, arXiv:2305.00447, Table 1, not measured" in text
     assert "over 16 users: few, so wide" in text
     (sampled,) = sections(movie, sample=Sample(100))
     assert {row.paper for row in sampled.rows} == {None}
@@ -176,6 +176,7 @@ def test_the_picture_has_curves_chance_and_the_paper(movie: list[Outcome], tmp_p
     assert plot_grid(sections([Outcome(cell(0), failure="x")]), tmp_path / "none.svg") is None
 
 
+@pytest.mark.slow
 def test_a_grid_of_baselines_from_end_to_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

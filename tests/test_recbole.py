@@ -242,6 +242,7 @@ def test_a_preset_gives_way_to_a_shorter_history_and_a_user_is_told() -> None:
         recbole.find("NARM", short, "test", wanted).make(EngineOptions())
 
 
+@pytest.mark.slow
 def test_retrieval_and_ranking_share_a_training() -> None:
     plans = [
         plan("SASRec", "sequential", task, resolve("SASRec", task, ModelSettings({"budget": "ci"})))

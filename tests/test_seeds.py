@@ -76,6 +76,7 @@ def test_a_95_percent_interval_holds_the_truth_as_often(
     assert coverage(seeds, users, of_seed, of_user, of_both) >= 0.93
 
 
+@pytest.mark.slow
 def test_from_forty_users_on_the_bootstrap_covers_as_well() -> None:
     assert coverage(4, 60, 0.3, 1.0, 0.5, worlds=250) >= 0.93
 

@@ -102,12 +102,12 @@ def property_defaults(model: str) -> dict[str, Any]:
 
 
 def _dataset_options() -> set[str]:
-    """How RecBole reads and filters files: no file is read here."""
+    """How RecBole reads and filters files, which none of is done here; the length of a history is another matter."""
     import yaml
 
     root = _root()
     assert root is not None
-    return set(yaml.safe_load((root / "properties" / "dataset" / "sample.yaml").read_text(encoding="utf-8")))
+    return {*yaml.safe_load((root / "properties" / "dataset" / "sample.yaml").read_text(encoding="utf-8"))} - {LENGTH}
 
 
 def resolve(model: str, task: Task, given: ModelSettings) -> Settings:
@@ -135,16 +135,16 @@ def resolve(model: str, task: Task, given: ModelSettings) -> Settings:
 
 
 def _check(model: str, options: Mapping[str, Any], own: set[str]) -> None:
-    defaults = property_defaults(model)
+    defaults, refused = property_defaults(model), OURS | _dataset_options()
     for name, value in options.items():
-        if name in OURS or (name in _dataset_options() and name != LENGTH):
+        if name in refused:
             raise BadSetting(f"model recbole:{model}: {name} is the task's or the harness's to decide; leave it out")
         if name not in defaults:
             raise BadSetting(
                 unknown(
                     f"setting of model recbole:{model}",
                     name,
-                    sorted({*defaults, *own} - OURS - _dataset_options() | {LENGTH}),
+                    sorted({*defaults, *own} - refused),
                 )
             )
         wanted = defaults[name]
