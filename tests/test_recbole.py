@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -308,6 +310,13 @@ def test_a_checkpoint_that_is_not_one(tmp_path: Path) -> None:
     (tmp_path / "harness.json").write_text('{"kind": "recbole"}')
     with pytest.raises(BadModel, match=r"is not whole: model.safetensors, material.safetensors, vocabulary.json"):
         find(str(tmp_path))
+
+
+def test_the_harness_s_side_imports_neither_torch_nor_recbole() -> None:
+    probe = "import sys\nfrom baselines.recbole import engine, trained, settings, stored, material, child, job\n"
+    probe += "print(sorted({'torch', 'recbole', 'pandas'} & {*sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[]"]
 
 
 def test_recboles_defaults_are_read_without_importing_it() -> None:

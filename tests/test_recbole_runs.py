@@ -30,8 +30,9 @@ from harness.evaluation import Job, perform
 from harness.model import EngineOptions, Model, ModelSettings
 from harness.store import read_scores, records
 from harness.task import Task
-from harness.testing.rankers import RankerContract
-from harness.types import Event, Instance, Item, Key, Rank, Ranked, Scores, Split
+from harness.testing import RankerContract
+from harness.testing.rankers import replies
+from harness.types import Event, Item, Key, Rank, Ranked, Scores, Split
 from tasks.sequential import Sequential
 from tasks.tallrec import TALLRec
 
@@ -166,13 +167,7 @@ def test_a_stranger_is_the_mean_of_the_users() -> None:
     asked = next(iter(task("none").instances("test")))
     users = [timeline.user for timeline in task().timelines()]
     size = len(task().catalogue().items)
-    made.submit([(Key(user), Rank(user, asked.history, None, top=size)) for user in [*users, "stranger"]])
-    found: dict[str, dict[str, float]] = {}
-    while done := made.collect():
-        for key, reply in done:
-            assert isinstance(reply, Ranked)
-            assert reply.scores is not None
-            found[key.instance] = dict(zip(reply.items, reply.scores, strict=True))
+    found = scored(made, {user: Rank(user, asked.history, None, top=size) for user in [*users, "stranger"]})
     made.close()
     item = task().catalogue().items[5].id
     assert found["stranger"][item] == pytest.approx(np.mean([found[user][item] for user in users]), abs=1e-5)
@@ -198,8 +193,8 @@ def test_what_is_unknown_comes_last_and_is_counted() -> None:
         asked = Rank("1", (Event(known[0]),), (stranger, *known))
         lost = Rank("1", (Event(stranger),), known)
         engine.submit([(Key("a"), asked), (Key("b"), lost)])
-        replies = {key.instance: reply for key, reply in engine.collect()}
-    first, second = replies["a"], replies["b"]
+        answers = {key.instance: reply for key, reply in engine.collect()}
+    first, second = answers["a"], answers["b"]
     assert isinstance(first, Scores)
     assert first.values[0] < min(first.values[1:])
     assert first.facts["unknown"] == pytest.approx(1 / 3)
@@ -358,15 +353,19 @@ class engine_of:  # noqa: N801  # it is used as a function
 def catalogue_scores(engine: Engine) -> Iterator[dict[str, float]]:
     """Scores of the whole catalogue for each test instance, nothing masked."""
     size = len(task().catalogue().items)
-    questions: list[Instance] = list(task().instances("test"))
-    engine.submit([(Key(q.id), Rank(q.user, q.history, None, top=size)) for q in questions])
+    asked = {q.id: Rank(q.user, q.history, None, top=size) for q in task().instances("test")}
+    found = scored(engine, asked)
+    yield from (found[name] for name in asked)
+
+
+def scored(engine: Engine, asked: Mapping[str, Rank]) -> dict[str, dict[str, float]]:
+    """Scores by item of lists of the catalogue."""
     found: dict[str, dict[str, float]] = {}
-    while done := engine.collect():
-        for key, reply in done:
-            assert isinstance(reply, Ranked)
-            assert reply.scores is not None
-            found[key.instance] = dict(zip(reply.items, reply.scores, strict=True))
-    yield from (found[q.id] for q in questions)
+    for name, reply in replies(engine, asked).items():
+        assert isinstance(reply, Ranked)
+        assert reply.scores is not None
+        found[name] = dict(zip(reply.items, reply.scores, strict=True))
+    return found
 
 
 def test_the_checkpoint_group_reads_what_the_other_made() -> None:

@@ -1,4 +1,5 @@
-"""Contracts that every task and every engine must keep, for our tests and a stranger's.
+"""Contracts that every task, every engine that reads text and every one that ranks must keep, for our tests and a
+stranger's.
 
 class TestMine(TaskContract):
     task = Mine()
@@ -9,6 +10,7 @@ class TestEngine(EngineContract):
 """
 
 from harness.testing.engines import EngineContract
+from harness.testing.rankers import RankerContract
 from harness.testing.tasks import Finding, TaskContract, check_task
 
-__all__ = ["EngineContract", "Finding", "TaskContract", "check_task"]
+__all__ = ["EngineContract", "Finding", "RankerContract", "TaskContract", "check_task"]
