@@ -139,7 +139,7 @@ def _mean_interval(values: NDArray[np.float64], users: Users, seed: int) -> Inte
     share = float(values.mean())
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return Interval(middle - half, middle + half, "instance", count, "wilson")
+    return Interval(max(0.0, middle - half), min(1.0, middle + half), "instance", count, "wilson")
 
 
 def _resample_mean(values: NDArray[np.float64], users: Users, seed: int) -> Interval:
