@@ -18,7 +18,8 @@ popularity, what was never met in training is not drawn.
 Masking. `seen`: what the user met before the target (training, and for a test validation) is no answer. `none`:
 everything is. `recbole`: as `seen` for models that know no order, and as `none` for sequential ones, since RecBole
 1.2 masks for its general models only (its sequential models demand `repeatable: True`); a table of both is then no
-comparison under one rule. The target is never masked, though the user may have met it before.
+comparison under one rule. The target is never masked, though the user may have met it before. Instances of the training
+split are for learning, and mask nothing.
 
 Ties fall by a salted hash, never by place; RecBole takes the order in which `torch.topk` leaves them.
 

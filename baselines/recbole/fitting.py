@@ -64,7 +64,7 @@ def configuration(recipe: Recipe, longest: int, folder: Path) -> Any:
     }
     loss = given.get("loss_type", defaults.get("loss_type"))
     if recipe.form == "labelled" or recipe.model == "Pop" or (sequential and loss == "CE"):
-        given["train_neg_sample_args"] = None
+        given.setdefault("train_neg_sample_args", None)
     return Config(model=kind, dataset="harness", config_dict=given)
 
 

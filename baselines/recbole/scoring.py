@@ -130,7 +130,7 @@ class Scorer:
             try:
                 scores = self._model.full_sort_predict(self._interaction(asked, rows)).view(len(rows), -1)[:, :width]
                 scores = scores.float().cpu().clone()
-            except NotImplementedError:
+            except NotImplementedError:  # how a model of RecBole's says that it scores pairs only
                 self._pairwise = True
         if self._pairwise:
             owner = torch.arange(len(rows)).repeat_interleave(width)
