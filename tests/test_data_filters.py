@@ -1,8 +1,8 @@
-"""The k-core and the rating filter: by hand, against a slow way of saying the same, and against published counts."""
+"""The filters: by hand, against a slow way of saying the same, and against published counts."""
 
 from __future__ import annotations
 
-import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.data import load
 from harness.data.catalog import Dataset
-from harness.data.filters import k_core, rated
-from harness.data.readers import amazon_beauty
+from harness.data.fetch import fetch
+from harness.data.filters import k_core, rated, without_repeats
 from harness.types import Item
 from tests.real_data import real
 
@@ -116,9 +117,63 @@ def test_rated_is_what_a_filter_leaves(rows: Rows, least: float) -> None:
     assert found.users == tuple(dict.fromkeys(user for user, _, rating in rows if rating >= least))
 
 
-def test_the_published_five_core_of_movielens_1m(tmp_path: Path) -> None:
-    """3,416 films and 999,611 interactions: SASRec, BERT4Rec, PALR and others. The sequences have S3-Rec's form."""
-    content = gzip.decompress(real("ml-1m/sequences.txt.gz").read_bytes())
-    (tmp_path / "Beauty.txt").write_bytes(content)
-    numbers = k_core(amazon_beauty.read(tmp_path), 5).statistics()
-    assert (numbers.users, numbers.items, numbers.items_met, numbers.interactions) == (6040, 3416, 3416, 999_611)
+Meetings = list[tuple[str, str, int]]
+"""User, item, time."""
+
+
+def meetings(rows: Meetings) -> Dataset:
+    """Each event's rating is its place, so that it can be told from its repeats."""
+    made = dataset([(user, item, float(place)) for place, (user, item, _) in enumerate(rows)])
+    return replace(made, time=np.array([time for _, _, time in rows]))
+
+
+def test_the_first_meeting_in_time_stays() -> None:
+    rows = [("b", "q", 9), ("a", "p", 5), ("b", "q", 3), ("b", "p", 5), ("a", "p", 5), ("b", "q", 3), ("a", "q", 1)]
+    found = without_repeats(meetings(rows))
+    assert rows_of(found) == [("a", "p", 1), ("b", "q", 2), ("b", "p", 3), ("a", "q", 6)]
+    assert found.time.tolist() == [5, 3, 5, 1]
+    assert found.users == ("a", "b")  # b came first, by an event that is gone
+    assert [item.id for item in found.items] == list("pqrst")
+    assert found.attributes == CHAIN_SET.attributes
+    assert (found.name, found.skipped) == ("toy", {"odd lines": 3})
+
+
+@pytest.mark.parametrize("rows", [CHAIN, CHAIN[:1], []])
+def test_without_repeats_nothing_changes(rows: Rows) -> None:
+    given = dataset(rows)
+    assert without_repeats(given) is given
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("pqr"), st.integers(-2, 2))))
+def test_without_repeats_is_what_a_loop_over_the_sorted_events_keeps(rows: Meetings) -> None:
+    seen: set[tuple[str, str]] = set()
+    kept = []
+    for place, (user, item, _) in sorted(enumerate(rows), key=lambda numbered: numbered[1][2]):
+        if (user, item) not in seen:
+            seen.add((user, item))
+            kept.append((user, item, place))
+    kept.sort(key=lambda event: event[2])
+    found = without_repeats(meetings(rows))
+    assert rows_of(found) == kept
+    assert found.users == tuple(dict.fromkeys(user for user, _, _ in kept))
+    assert found.time.tolist() == [rows[place][2] for _, _, place in kept]
+    assert without_repeats(found) is found
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "counts"),
+    [
+        ("ml-100k", None, (943, 1349, 99_287)),
+        ("ml-1m-sequences", "ml-1m", (6040, 3416, 999_611)),  # published: SASRec, BERT4Rec, PALR and others
+        ("amazon-beauty", "amazon-beauty-2014", (22_363, 12_101, 198_502)),  # published: S3-Rec, PALR and others
+    ],
+)
+def test_the_five_cores_of_the_papers(
+    name: str, folder: str | None, counts: tuple[int, int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
+    if folder:
+        fetch(name, real(folder))
+    numbers = k_core(without_repeats(load(name)), 5).statistics()
+    assert (numbers.users, numbers.items, numbers.interactions) == counts
+    assert numbers.items_met == numbers.items

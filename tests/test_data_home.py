@@ -73,7 +73,14 @@ class TestHome:
 
 class TestSources:
     def test_all_are_declared_in_full(self) -> None:
-        assert tuple(sources()) == ("ml-100k", "ml-1m", "book-crossing", "tallrec-book", "amazon-beauty")
+        assert tuple(sources()) == (
+            "ml-100k",
+            "ml-1m",
+            "ml-1m-sequences",
+            "book-crossing",
+            "tallrec-book",
+            "amazon-beauty",
+        )
         for declared in sources().values():
             assert declared.licence
             assert declared.citation

@@ -236,7 +236,9 @@ class TestMovieLens1M:
 
     def test_load_tells_how_to_get_it(self, empty_home: Path) -> None:
         with pytest.raises(
-            MissingData, match=r"ratings\.dat is not there; run `harness data fetch ml-1m` or .*--from FOLDER"
+            MissingData,
+            match=r"ratings\.dat is not there; run `harness data fetch ml-1m` or .*--from FOLDER` with ratings\.dat; "
+            r"for the order without ratings and times, run `harness data fetch ml-1m-sequences --from FOLDER`$",
         ):
             load("ml-1m")
 
@@ -262,7 +264,7 @@ def test_fast_reading_accepts_exactly_what_the_form_says(text: str) -> None:
 
 
 def test_names() -> None:
-    assert datasets() == ("ml-100k", "ml-1m", "book-crossing", "amazon-beauty")
+    assert datasets() == ("ml-100k", "ml-1m", "ml-1m-sequences", "book-crossing", "amazon-beauty")
     with pytest.raises(UnknownName, match="no data set is called 'ml-10k'; did you mean 'ml-100k'"):
         load("ml-10k")
 

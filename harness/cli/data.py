@@ -150,16 +150,17 @@ def _status(declared: Source) -> str:
 
 def _raise_faults(found: Sequence[tuple[str, FileState]], asked: str | None) -> None:
     """A wrong file is an error always, a missing one only where its data set was asked for."""
+    from harness.data.sources import source
     from harness.errors import BadData, MissingData
 
     wrong = [(name, state) for name, state in found if state.state == "bad"]
     if wrong:
         name, state = wrong[0]
-        raise BadData(f"{state.path} is not the official file: {state.detail}; run `harness data fetch {name}`")
+        raise BadData(f"{state.path} is not the official file: {state.detail}; {source(name).remedy}")
     lost = [(name, state) for name, state in found if state.state == "missing" and state.required]
     if asked and lost:
         name, state = lost[0]
-        raise MissingData(f"{state.path} is not there; run `harness data fetch {name}`")
+        raise MissingData(f"{state.path} is not there; {source(name).remedy}")
 
 
 def _show(as_json: bool, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:

@@ -16,11 +16,12 @@ __all__ = ["Dataset", "Statistics", "Timelines", "datasets", "load"]
 
 def datasets() -> tuple[str, ...]:
     """The names that `load` knows."""
-    return ("ml-100k", "ml-1m", "book-crossing", "amazon-beauty")
+    return ("ml-100k", "ml-1m", "ml-1m-sequences", "book-crossing", "amazon-beauty")
 
 
 def load(name: str) -> Dataset:
-    """Reads a data set from the home; MovieLens 100K also from an installed recbole, where the home does not have it.
+    """Reads a data set from the home. Where the home does not have it, MovieLens 100K comes from an installed recbole,
+    and for MovieLens 1M the data set `ml-1m-sequences` stands in, which has its order, but no ratings and times.
 
     UnknownName: there is no such data set. MissingData: a file is not there; the message has the command that gets it.
     BadData: a file is not the official one. NotApplicable: the source holds prompts, not ratings.
@@ -28,10 +29,8 @@ def load(name: str) -> Dataset:
     declared = source(name)
     if name == "ml-100k":
         return _movielens_100k(declared)
-    if name == "ml-1m":
-        from harness.data.readers import movielens_1m
-
-        return movielens_1m.read(verified(name))
+    if name in ("ml-1m", "ml-1m-sequences"):
+        return _movielens_1m(declared)
     if name == "book-crossing":
         from harness.data.readers import book_crossing
 
@@ -63,3 +62,16 @@ def _movielens_100k(declared: Source) -> Dataset:
     for file in declared.embedded.files:
         check(folder / file.name, file, f"install recbole again or run `harness data fetch {declared.name}`")
     return movielens_100k.read_copy(folder)
+
+
+def _movielens_1m(declared: Source) -> Dataset:
+    from harness.data.readers import movielens_1m
+
+    order = source(movielens_1m.SEQUENCES)
+    if declared == order or (present(order) and not present(declared)):
+        return movielens_1m.read_sequences(verified(order.name))
+    try:
+        folder = verified(declared.name)
+    except MissingData as error:
+        raise MissingData(f"{error}; for the order without ratings and times, {order.remedy}") from error
+    return movielens_1m.read(folder)

@@ -1,20 +1,15 @@
-"""Candidates of a user: drawn by weight from what he never met, or taken from what a retrieval run found."""
+"""Candidates of a user, drawn by weight from what he never met."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import BadSetting, StaleRun
-from harness.store import read_manifest, read_scores, records
-from harness.types import ItemId
+from harness.errors import BadSetting
 
-RETRIEVAL = "retrieval"
-"""The name of the task whose runs hold candidates."""
 ROUNDS = 8
 """How often drawing with rejection is tried before every item that is left is looked at."""
 
@@ -64,21 +59,3 @@ class Urn:
         times = -np.log1p(-uniform[left]) / rates[left]
         ordered: list[int] = left[np.argsort(times, kind="stable")].tolist()
         return ordered
-
-
-def retrieved(run: Path) -> Mapping[str, tuple[ItemId, ...]]:
-    """By id of the instance, the items that a complete run of the task `retrieval` put first, best first.
-
-    An instance that failed has none. The task `sequential` gives its instances the same ids, where data set and
-    filters are the same.
-
-    StaleRun: there is no such run, it is of another task, it is not complete, or its model was not applicable.
-    """
-    manifest, scores = read_manifest(run), read_scores(run)
-    if manifest["task"] != RETRIEVAL:
-        raise StaleRun(f"{run} is a run of task {manifest['task']!r}; candidates come from runs of {RETRIEVAL!r}")
-    if scores is None:
-        raise StaleRun(f"{run} is not complete; give the command that made it again, and it goes on")
-    if "not_applicable" in scores:
-        raise StaleRun(f"{run} holds no candidates: {scores['not_applicable']}")
-    return {record.id: record.top for record in records(run)}

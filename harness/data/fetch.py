@@ -129,11 +129,9 @@ def _from_disk(declared: Source, wanted: Sequence[DataFile], given: Path, stage:
         place = places.get(file.name)
         if place is not None:
             _copy_plain(place, stage / file.name, file)
-            advice = (
-                "give the one that it describes, or none"
-                if file.local
-                else f"take the file from {declared.address(file)}"
-            )
+            advice = f"take the file from {declared.address(file)}"
+            if file.local:
+                advice = "give the official one" if file.required else "give the official one, or none"
             check(stage / file.name, file, advice, shown=place)
     owed = [file for file in wanted if not (stage / file.name).exists()]
     archive = declared.archive
@@ -146,13 +144,17 @@ def _from_disk(declared: Source, wanted: Sequence[DataFile], given: Path, stage:
     if missing:
         names = ", ".join(file.name for file in missing)
         looked = f"plain, as .gz or in {archive.name}" if archive else "plain or as .gz"
+        address = declared.address(missing[0])
         raise MissingData(
             f"{given} does not have {names}, which {declared.name} needs; looked for them {looked}; "
-            f"they come from {declared.address(missing[0])}"
+            + (f"they come from {address}" if address else "they cannot be downloaded")
         )
 
 
 def _from_site(declared: Source, wanted: Sequence[DataFile], stage: Path) -> None:
+    nowhere = [file.name for file in wanted if file.required and file.local]
+    if nowhere:
+        raise MissingData(f"{', '.join(nowhere)} of {declared.name} cannot be downloaded; {declared.remedy}")
     for file in (file for file in wanted if not file.local):
         advice = f"or run `harness data fetch {declared.name} --from FOLDER` with a copy of {file.name}"
         try:

@@ -1,4 +1,4 @@
-"""Parts of a data set that protocols ask for: its k-core, and the events with a high enough rating."""
+"""Parts of a data set that protocols ask for: its k-core, the events rated high enough, those that repeat no other."""
 
 from __future__ import annotations
 
@@ -30,6 +30,22 @@ def k_core(dataset: Dataset, k: int) -> Dataset:
 def rated(dataset: Dataset, at_least: float) -> Dataset:
     """The events whose rating is at least this; users without one are gone, the catalogue stays whole."""
     return _only_events(dataset, dataset.rating >= at_least)
+
+
+def without_repeats(dataset: Dataset) -> Dataset:
+    """Of a user's events with one item only the first in time, and of those at one moment the first in the file.
+
+    The catalogue stays whole, and the order of the events that are left. Where nobody met an item twice, this is the
+    same object. An event keeps its own rating, whatever the user gave the item later.
+    """
+    order = np.lexsort((dataset.time, dataset.item, dataset.user))
+    user, item = dataset.user[order], dataset.item[order]
+    repeats = (user[1:] == user[:-1]) & (item[1:] == item[:-1])
+    if not repeats.any():
+        return dataset
+    kept = np.ones(len(dataset), dtype=np.bool_)
+    kept[order[1:][repeats]] = False
+    return _only_events(dataset, kept)
 
 
 def _only_events(dataset: Dataset, kept: NDArray[np.bool_]) -> Dataset:

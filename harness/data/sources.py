@@ -50,7 +50,7 @@ class DataFile:
     aliases: tuple[str, ...]
     """Further names under which a local folder may hold it."""
     local: bool = False
-    """Whether no site has it, so that only a local folder can bring it."""
+    """Whether it is never downloaded, so that only a local folder can bring it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +103,18 @@ class Source:
         raise UnknownName(f"{self.name} has no file {name!r}; it has {', '.join(f.name for f in self.files)}")
 
     def address(self, file: DataFile) -> str:
-        """Where this file, or the archive that holds it, can be downloaded."""
+        """Where this file, or the archive that holds it, can be downloaded; empty where it cannot."""
+        if file.local:
+            return ""
         return self.archive.address if self.archive else f"{self.scheme}://{self.site}{file.path}"
 
     @property
     def remedy(self) -> str:
         """The commands that put this data set in place."""
-        return f"run `harness data fetch {self.name}` or `harness data fetch {self.name} --from FOLDER`"
+        fetch = f"`harness data fetch {self.name}`"
+        from_disk = f"`harness data fetch {self.name} --from FOLDER`"
+        by_hand = any(file.required and file.local for file in self.files)
+        return f"run {from_disk}" if by_hand else f"run {fetch} or {from_disk}"
 
 
 def sources() -> Mapping[str, Source]:

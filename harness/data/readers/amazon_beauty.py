@@ -1,8 +1,7 @@
 """Amazon Beauty 2014, the five-core, in the form in which S3-Rec published it.
 
-Format: `data/Beauty.txt` of the repository RUCAIBox/CIKM2020-S3Rec at commit 2a81540a has one line per user, whole
-numbers separated by single blanks: the user, then his items, oldest first. There are no ratings and no times: every
-rating is 1, every time 0, and the order of the file is the order of the events.
+Format: `data/Beauty.txt` of the repository RUCAIBox/CIKM2020-S3Rec at commit 2a81540a is a file of sequences
+(`harness.data.readers.sequences`), without ratings and times.
 
 Titles are not in that repository. Where `items.jsonl` lies beside the sequences, one JSON object a line with
 `s3rec_id`, `asin` and `title`, an item's text is its title without blanks at its ends; else, and for the seven items
@@ -19,14 +18,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.data.catalog import Dataset, codes_of
-from harness.data.readers.columns import is_id, malformed, text_lines
+from harness.data.catalog import Dataset
+from harness.data.readers.columns import malformed, text_lines
+from harness.data.readers.sequences import read_lines, sequences_dataset
 from harness.types import Item
 
 NAME = "amazon-beauty"
 SEQUENCES = "Beauty.txt"
 ITEMS = "items.jsonl"
-LINE = "user item item ..., in whole numbers"
 ENTRY = "a JSON object with s3rec_id, asin and title"
 
 
@@ -43,39 +42,15 @@ def read(folder: Path) -> Dataset:
     BadData: a line is not of the documented form, a user has two lines, or an item of the sequences is not among
     the listed ones.
     """
-    users, lengths, met = _sequences(folder / SEQUENCES)
-    numbers = sorted(set(met))
+    lines = read_lines(folder / SEQUENCES)
+    numbers: list[int] = np.unique(lines.items).tolist()
     listed = _items(folder / ITEMS, numbers) if (folder / ITEMS).is_file() else None
     known: Mapping[int, Entry] = listed or {}
     texts = ((str(number), known[number].title if listed else "") for number in numbers)
-    events = len(met)
-    return Dataset(
-        name=NAME,
-        items=tuple(Item(number, title or number) for number, title in texts),
-        users=tuple(users),
-        user=np.repeat(np.arange(len(users), dtype=np.int32), lengths),
-        item=codes_of(np.asarray(met, dtype=np.int64), numbers),
-        rating=np.ones(events, dtype=np.float32),
-        time=np.zeros(events, dtype=np.int64),
-        attributes={"asin": tuple((known[number].asin,) for number in numbers)} if listed else {},
+    items = [Item(number, title or number) for number, title in texts]
+    return sequences_dataset(
+        NAME, lines, items, {"asin": tuple((known[number].asin,) for number in numbers)} if listed else {}
     )
-
-
-def _sequences(path: Path) -> tuple[list[str], list[int], list[int]]:
-    """Users, how many items each has, and all items one after another."""
-    users: dict[str, None] = {}
-    lengths: list[int] = []
-    met: list[int] = []
-    for number, line in enumerate(text_lines(path, "ascii"), start=1):
-        user, *items = line.split(" ")
-        if not items or not all(map(is_id, (user, *items))):
-            raise malformed(path, number, LINE, line)
-        if user in users:
-            raise malformed(path, number, "a user that no earlier line has", user)
-        users[user] = None
-        lengths.append(len(items))
-        met.extend(map(int, items))
-    return list(users), lengths, met
 
 
 def _items(path: Path, wanted: list[int]) -> Mapping[int, Entry]:
