@@ -72,6 +72,9 @@ class Instance:
     """Where the protocol has one; never None if `candidates` is."""
     excluded: frozenset[ItemId] = frozenset()
     """Items of the catalogue that count as no answer, such as those that the user has seen; never a relevant one."""
+    shortlist: tuple[Item, ...] | None = None
+    """What an earlier stage found, best first: what a language model may be offered, where it could not be offered all
+    that is asked for. It need not hold the answer, and conventional models never see it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,8 @@ class Prediction:
     """Further numbers that the protocol reads off the model, such as the probability mass on its options."""
     text: str | None = None
     """What the model wrote, for the stages and people that read it."""
+    lenient: tuple[ItemId, ...] | None = None
+    """The list, best first, with the items that were read with doubt, from a protocol that tells them apart."""
 
     @classmethod
     def ranked(cls, items: Sequence[ItemId]) -> Prediction:
@@ -106,7 +111,13 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Continue this text."""
+    """Continue this text; or, with `options`, write exactly one of them.
+
+    One of several options is written greedily: at every token the most probable one that still leads to an option.
+    That needs temperature 0 and no stop strings, and `max_tokens` is no limit then. No option may be the beginning of
+    another, so close each with a mark that none contains, such as `"`. Requests that share one tuple of options share
+    its tokens too, so keep the tuple and bar what is taken.
+    """
 
     prompt: str
     max_tokens: int
@@ -115,6 +126,10 @@ class Generate:
     top_p: float = 1.0
     seed: int | None = None
     """Filled in by the runner from run, instance and step wherever the temperature is above 0."""
+    options: tuple[str, ...] = ()
+    """If any, the text is one of these; several that are equal count once."""
+    barred: tuple[str, ...] = ()
+    """Of the options, those that the text may not be this time; one that is no option changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)

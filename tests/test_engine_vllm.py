@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -166,6 +166,90 @@ def test_texts_agree_with_transformers(pair: Pair) -> None:
     requests: list[Request] = [Generate(prompt, 8) for prompt in engine_models.PROMPTS]
     requests += [Generate(prompt, 8, stop=("e", "Yes")) for prompt in engine_models.PROMPTS]
     assert answers(pair.vllm.engine(), requests) == answers(pair.hf.engine(), requests)
+
+
+CLOSED = tuple(f'{title}"' for title in engine_models.TITLES)
+QUOTED = [f'{prompt} "' for prompt in engine_models.PROMPTS]
+
+
+@pytest.mark.parametrize("place", [None, 0])
+def test_options_agree_with_transformers(pair: Pair, place: int | None) -> None:
+    adapter = None if place is None else pair.adapters[place]
+    requests: list[Request] = [
+        Generate(prompt, 1, options=CLOSED, barred=CLOSED[:n]) for prompt in QUOTED for n in range(len(CLOSED))
+    ]
+    assert answers(pair.vllm.engine(adapter), requests) == answers(pair.hf.engine(adapter), requests)
+
+
+def any_spelling(model: Any, tokenizer: Any, prompt: str, options: Sequence[str]) -> str:
+    """What structured outputs are: at every token the most probable one whose text still leads to an option."""
+    ids, text = tokenizer(prompt)["input_ids"], ""
+    pieces = [tokenizer.decode([token]) for token in range(len(tokenizer))]
+    while True:
+        allowed = [token for token, piece in enumerate(pieces) if token > 2 and any(
+            option.startswith(text + piece) for option in options)]  # fmt: skip
+        allowed += [tokenizer.eos_token_id] * (text in options)
+        with torch.inference_mode():
+            table = model(torch.tensor([ids])).logits[0, -1]
+        token = max(allowed, key=lambda token: float(table[token]))
+        if token == tokenizer.eos_token_id:
+            return text
+        ids, text = [*ids, token], text + pieces[token]
+
+
+@pytest.fixture
+def structured(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
+    """Leaves options to vLLM's structured outputs; of each request how long it is, and whether it is such a one."""
+    vllm: Any = pair.vllm
+    monkeypatch.setattr(vllm, "structured", len(CLOSED))
+    seen: list[tuple[int, bool]] = []
+    add_request = vllm._engine.add_request
+
+    def watched(name: str, prompt: Any, params: Any, **more: Any) -> Any:
+        seen.append((len(prompt["prompt_token_ids"]), params.structured_outputs is not None))
+        return add_request(name, prompt, params, **more)
+
+    monkeypatch.setattr(vllm._engine, "add_request", watched)
+    return seen
+
+
+def test_structured_outputs_write_options_too(pair: Pair, structured: list[tuple[int, bool]]) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(pair.checkpoint.folder)
+    model = transformers.AutoModelForCausalLM.from_pretrained(pair.checkpoint.folder, dtype=torch.float32)
+    requests = [Generate(prompt, 1, options=CLOSED, barred=CLOSED[:n]) for n, prompt in enumerate(QUOTED)]
+    replies = answers(pair.vllm.engine(), requests)
+    assert [grammar for _, grammar in structured] == [True] * len(requests)
+    for request, reply in zip(requests, replies, strict=True):
+        assert isinstance(reply, Text)
+        free = [option for option in CLOSED if option not in request.barred]
+        assert reply.text == any_spelling(model, tokenizer, request.prompt, free)
+        assert reply.finish == "stop"
+        assert len(tokenizer(reply.text, add_special_tokens=False).input_ids) <= reply.usage.generated_tokens
+        assert reply.usage.generated_tokens <= len(reply.text)
+
+
+def test_where_structured_outputs_cannot_the_tree_is_walked(
+    pair: Pair, structured: list[tuple[int, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the context ends before their many short tokens do, or vLLM does not take the grammar."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(pair.checkpoint.folder)
+    longest = max(len(tokenizer(option, add_special_tokens=False).input_ids) for option in CLOSED)
+    narrow = "#" * (512 - longest - len(tokenizer("").input_ids))
+    requests: list[Request] = [Generate(prompt, 1, options=CLOSED) for prompt in (narrow, QUOTED[0])]
+    expected = answers(pair.hf.engine(), requests)
+    assert answers(pair.vllm.engine(), requests[:1]) == expected[:1]
+    assert (512 - longest, True) in structured
+    assert (512 - longest, False) in structured
+    vllm: Any = pair.vllm
+    add_request = vllm._engine.add_request
+
+    def refusing(name: str, prompt: Any, params: Any, **more: Any) -> Any:
+        if params.structured_outputs is not None:
+            raise ValueError("no grammars today")
+        return add_request(name, prompt, params, **more)
+
+    monkeypatch.setattr(vllm._engine, "add_request", refusing)
+    assert answers(pair.vllm.engine(), requests) == expected
 
 
 def test_views_with_other_adapters_share_the_engine_at_the_same_time(pair: Pair) -> None:

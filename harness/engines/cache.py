@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ class Cached:
         self.hits = 0
         self._found: list[Answered] = []
         self._asked: dict[Key, bytes] = {}
+        self._digest = lru_cache(maxsize=256)(_digest)  # many requests share one long tuple of options
 
     def submit(self, asked: Sequence[Asked]) -> None:
         missing: list[Asked] = []
@@ -115,10 +117,18 @@ class Cached:
     def _address(self, request: Request) -> bytes | None:
         """None for what may not be kept: questions to conventional models, and generations without a seed."""
         if isinstance(request, Generate) and (request.temperature == 0 or request.seed is not None):
-            return sha256(json.dumps([self._who, "generate", asdict(request)], sort_keys=True).encode()).digest()
+            asked = asdict(replace(request, options=(), barred=()))
+            del asked["options"], asked["barred"]  # what has none is asked under the key that it always had
+            if request.options or request.barred:
+                asked |= {"options": self._digest(request.options), "barred": sorted(set(request.barred))}
+            return sha256(json.dumps([self._who, "generate", asked], sort_keys=True).encode()).digest()
         if isinstance(request, Choose):
             return sha256(json.dumps([self._who, "choose", asdict(request)], sort_keys=True).encode()).digest()
         return None
+
+
+def _digest(texts: tuple[str, ...]) -> str:
+    return sha256(json.dumps(texts).encode()).hexdigest()
 
 
 def _write(reply: Reply) -> str:

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 from harness.errors import BadModel, RequestFailed
 from harness.model import Checkpoint
 
+FRONTS = ("\n", "a", "")
+"""What an option is tokenised behind where it merges with the end of its prompt."""
 Ids = tuple[int, ...]
 TODAY = datetime(2024, 7, 26)
 """The date that chat templates are told: a prompt that reads the clock would be another prompt tomorrow. It is the
@@ -122,6 +124,7 @@ class Encoder:
         """A model's own template says its special tokens itself; one from a file may leave BOS to us."""
         self._prefix, suffix = self._specials()
         self._suffix = suffix if encoder_decoder else ()
+        self._special = frozenset(tokenizer.all_special_ids)
         if template != "raw":
             self._chat = self._find_template(template)
             self._render(["Hello"])
@@ -146,6 +149,42 @@ class Encoder:
             except RequestFailed as failure:
                 made.append(failure)
         return made
+
+    def tail(self, prompt: Ids) -> Ids:
+        """The end of a prompt that decides how a text behind it is tokenised: its last token that is not special."""
+        if self._encoder_decoder:
+            return ()
+        size = 1
+        while size < min(len(prompt), 8) and prompt[-size] in self._special:
+            size += 1
+        return prompt[-size:]
+
+    def behind(self, tail: Ids, texts: Sequence[str]) -> list[Ids]:
+        """Ids that spell each of some distinct texts behind the tail of a prompt, whose own ids stay.
+
+        They decode to the text, unless the tokenizer cannot write it: then they are what it makes of it. Raises
+        `RequestFailed` where that is nothing.
+        """
+        before = self._decode(tail)
+        own: str = self._tokenizer.decode(list(tail), clean_up_tokenization_spaces=False)
+        exact: dict[str, Ids] = {}
+        near: dict[str, Ids] = {}
+        for front in dict.fromkeys((own, *FRONTS)):
+            left = [text for text in texts if text not in exact]
+            first, *whole = self._tokens([front, *(front + text for text in left)])
+            for text, ids in zip(left, whole, strict=True):
+                spelt = ids[len(first) :]
+                if not spelt or ids[: len(first)] != first:
+                    continue
+                near.setdefault(text, spelt)
+                if self._decode((*tail, *spelt)) == before + text:
+                    exact[text] = spelt
+            if len(exact) == len(texts):
+                break
+        for text in texts:
+            if text not in near:
+                raise RequestFailed(f"option {text!r} adds no token to the prompt")
+        return [exact.get(text, near[text]) for text in texts]
 
     def continuation(self, prompt: Ids, generated: Sequence[int], stop: Sequence[str]) -> tuple[str, bool]:
         """The text of generated ids, cut before the first stop string; and whether there was one.

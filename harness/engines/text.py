@@ -1,8 +1,8 @@
 """What all engines that read text share: from requests to token ids, and from log-probabilities to replies.
 
-A *backend* knows tensors and nothing of prompts: it takes `Probe`s (which tokens are probable after these ids?)
-and `Writing`s (continue these ids) and answers them as they finish. A *loaded model* is a backend's weights in
-memory; its engines are light views of it, one for each adapter and template.
+A *backend* knows tensors and nothing of prompts: it takes `Probe`s (which tokens are probable after these ids?),
+`Writing`s (continue these ids) and `Spelling`s (write one of these options) and answers them as they finish. A *loaded
+model* is a backend's weights in memory; its engines are light views of it, one for each adapter and template.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Protocol
 
 from harness.engines import Answered, Asked, Engine
 from harness.engines.encode import Choice, Encoder, Ids, Trie
+from harness.engines.spelling import Lexicon, Lexicons, Walk
 from harness.errors import BadSetting, RequestFailed
 from harness.model import Adapter, Checkpoint, EngineOptions
 from harness.types import Choose, Generate, Key, Reply, Request, Scores, Text, Usage
@@ -40,6 +41,30 @@ class Writing:
 
 
 @dataclass(frozen=True, slots=True)
+class Spelling:
+    """Write one of the lexicon's options that are not barred, greedily; at least one is free."""
+
+    prompt: Ids
+    lexicon: Lexicon
+    barred: frozenset[int]
+
+    def walk(self) -> Walk:
+        """A new walk to one of the options."""
+        return Walk(self.lexicon, self.barred)
+
+    def free(self, limit: int) -> tuple[str, ...]:
+        """The options that are not barred, in a fixed order; none where there are more than `limit`."""
+        if len(self.lexicon.options) - len(self.barred) > limit:
+            return ()
+        return tuple(option for place, option in enumerate(self.lexicon.options) if place not in self.barred)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest free option."""
+        return self.lexicon.longest(self.barred)
+
+
+@dataclass(frozen=True, slots=True)
 class Probed:
     """Natural log-probabilities by the path of a node, in the order of its wanted tokens."""
 
@@ -55,8 +80,16 @@ class Written:
     """The model wrote an end, or a stop string; else it ran into `max_tokens`."""
 
 
-Job = Probe | Writing
-Done = Probed | Written | RequestFailed
+@dataclass(frozen=True, slots=True)
+class Spelt:
+    """The option that was written, and how many tokens spell it."""
+
+    option: str
+    tokens: int
+
+
+Job = Probe | Writing | Spelling
+Done = Probed | Written | Spelt | RequestFailed
 
 
 class Backend(Protocol):
@@ -116,6 +149,7 @@ class TextEngine:
         self._vocabulary = vocabulary
         self._backend = backend
         self._encoder = encoder
+        self._lexicons = Lexicons(encoder)
         self._context = context
         self._numbers = count()
         self._in_hand: dict[int, tuple[Key, Request, Job]] = {}
@@ -158,7 +192,8 @@ class TextEngine:
                 if isinstance(request, Choose):
                     jobs.append(self._probe(next(choices)))
                 elif isinstance(request, Generate):
-                    jobs.append(self._writing(next(prompts), request))
+                    prompt = next(prompts)
+                    jobs.append(self._spelling(prompt, request) if request.options else self._writing(prompt, request))
                 else:
                     raise RequestFailed("a language model does not answer Rank; ask a conventional model")
             except RequestFailed as failure:
@@ -177,13 +212,28 @@ class TextEngine:
     def _writing(self, prompt: Ids, request: Generate) -> Writing:
         if request.max_tokens < 1:
             raise RequestFailed(f"max_tokens is {request.max_tokens}; it must be at least 1")
-        if not prompt:
-            raise RequestFailed("the prompt has no tokens that the model could be conditioned on")
         if "" in request.stop:
             raise RequestFailed("a stop string is empty")
+        if request.barred:
+            raise RequestFailed("texts are barred, but there are no options that they could be barred from")
+        self._check_prompt(prompt)
         self._check_length(len(prompt), request.max_tokens, "to generate")
-        self._check_known(prompt)
         return Writing(prompt, request)
+
+    def _spelling(self, prompt: Ids, request: Generate) -> Spelling:
+        if request.temperature > 0 or request.stop:
+            raise RequestFailed("one of several options is written at temperature 0 and without stop strings")
+        self._check_prompt(prompt)
+        lexicon = self._lexicons.find(prompt, request.options)
+        job = Spelling(prompt, lexicon, lexicon.barred(request.barred))
+        self._check_length(len(prompt), job.longest, "of the longest option")
+        self._check_known((lexicon.largest,))
+        return job
+
+    def _check_prompt(self, prompt: Ids) -> None:
+        if not prompt:
+            raise RequestFailed("the prompt has no tokens that the model could be conditioned on")
+        self._check_known(prompt)
 
     def _check_length(self, prompt: int, further: int, what: str) -> None:
         """Every engine has the same limit: prompt and answer together, in tokens. A prompt is never cut silently."""
@@ -206,6 +256,8 @@ class TextEngine:
             return key, _scores(request, job, done)
         if isinstance(done, Written) and isinstance(request, Generate):
             return key, self._text(request, job.prompt, done)
+        if isinstance(done, Spelt):
+            return key, Text(done.option, "stop", Usage(len(job.prompt), done.tokens))
         if isinstance(done, RequestFailed):
             return key, done
         raise TypeError(f"the backend answered {request!r} with {done!r}")

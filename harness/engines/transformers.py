@@ -12,20 +12,18 @@ import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from inspect import signature
 from typing import Any
 
 import torch
-import transformers
 from transformers.modeling_outputs import BaseModelOutput
 
 from harness.engines import Engine
 from harness.engines.encode import Encoder, Ids, load_tokenizer
-from harness.engines.text import Done, Job, LoadedModel, Probe, Probed, TextEngine, Writing, Written, context_of
+from harness.engines.text import Done, Job, LoadedModel, Probe, Probed, Spelling, TextEngine, Writing, context_of
 from harness.engines.weights import load_adapters, load_weights
+from harness.engines.writing import forward_with_positions, pad, spell, write
 from harness.errors import BadModel, HarnessError
 from harness.model import Adapter, Checkpoint, EngineOptions
-from harness.types import Generate
 
 CAPACITY = 512
 """Programs in flight: several batches' worth, so that sorting by length has something to sort."""
@@ -153,9 +151,12 @@ class TransformersBackend:
     def _forward(self, jobs: Sequence[Job]) -> Sequence[Done]:
         probes = [job for job in jobs if isinstance(job, Probe)]
         writings = [job for job in jobs if isinstance(job, Writing)]
+        spellings = [job for job in jobs if isinstance(job, Spelling)]
         with self._owner.using(self._adapter) as model:
             if writings:
-                return _write(model, writings, self._encoder)
+                return write(model, writings, self._encoder)
+            if spellings:
+                return spell(model, spellings)
             if model.config.is_encoder_decoder:
                 return [Probed(read) for read in _probe_encoder_decoder(model, probes)]
             return [Probed(read) for read in _probe(model, probes, self._owner.budget)]
@@ -163,24 +164,16 @@ class TransformersBackend:
 
 def _kind(number: int, job: Job) -> object:
     """Jobs of one kind may share a batch. Sampled texts stand alone: their random numbers depend on nobody else."""
-    if isinstance(job, Probe):
-        return "probe"
+    if not isinstance(job, Writing):
+        return type(job)
     request = job.request
     return number if request.temperature > 0 else (request.max_tokens, request.stop)
 
 
 def _size(job: Job) -> int:
-    return len(job.prompt) + (job.request.max_tokens if isinstance(job, Writing) else 0)
-
-
-def _pad(rows: Sequence[Ids], device: Any, *, left: bool) -> tuple[Any, Any]:
-    """Ids and mask, each (rows, longest). Padding is id 0: the mask hides it."""
-    width = max(map(len, rows))
-    blanks = [[0] * (width - len(row)) for row in rows]
-    ids = [[*blank, *row] if left else [*row, *blank] for row, blank in zip(rows, blanks, strict=True)]
-    ones = [[1] * len(row) for row in rows]
-    mask = [[*blank, *one] if left else [*one, *blank] for one, blank in zip(ones, blanks, strict=True)]
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+    if isinstance(job, Probe):
+        return len(job.prompt)
+    return len(job.prompt) + (job.request.max_tokens if isinstance(job, Writing) else job.longest)
 
 
 def _read(logits: Any, wanted: Sequence[Ids]) -> list[list[float]]:
@@ -191,22 +184,12 @@ def _read(logits: Any, wanted: Sequence[Ids]) -> list[list[float]]:
     return [row[: len(ids)] for row, ids in zip(values, wanted, strict=True)]
 
 
-def _forward_with_positions(model: Any, ids: Any, mask: Any, positions: Any, **more: Any) -> Any:
-    """A forward pass with those of the arguments that this architecture knows."""
-    known = signature(model.forward).parameters
-    if "position_ids" in known:
-        more["position_ids"] = positions
-    if "logits_to_keep" not in known:
-        more.pop("logits_to_keep", None)
-    return model(input_ids=ids, attention_mask=mask, **more)
-
-
 def _probe(model: Any, probes: Sequence[Probe], budget: int) -> list[Read]:
     """All nodes of each probe: one pass over the prompts, then the paths of longer options behind their cache."""
-    ids, mask = _pad([probe.prompt for probe in probes], model.device, left=True)
+    ids, mask = pad([probe.prompt for probe in probes], model.device, left=True)
     tails = [(row, chain) for row, probe in enumerate(probes) for chain in probe.trie.chains() if chain]
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    out = _forward_with_positions(model, ids, mask, positions, use_cache=bool(tails), logits_to_keep=1)
+    out = forward_with_positions(model, ids, mask, positions, use_cache=bool(tails), logits_to_keep=1)
     roots = _read(out.logits[:, -1], [probe.trie.nodes[0].wanted for probe in probes])
     reads: list[Read] = [{(): root} for root in roots]
     tails.sort(key=lambda tail: -len(tail[1]))
@@ -215,8 +198,8 @@ def _probe(model: Any, probes: Sequence[Probe], budget: int) -> list[Read]:
         fits = min(LOGITS // (width * out.logits.shape[-1]), budget // (ids.shape[1] + width))
         chunk, tails = tails[: max(1, fits)], tails[max(1, fits) :]
         rows = torch.tensor([row for row, _ in chunk], device=model.device)
-        tail_ids, tail_mask = _pad([chain for _, chain in chunk], model.device, left=False)
-        more = _forward_with_positions(
+        tail_ids, tail_mask = pad([chain for _, chain in chunk], model.device, left=False)
+        more = forward_with_positions(
             model,
             tail_ids,
             torch.cat([mask[rows], tail_mask], dim=1),
@@ -238,7 +221,7 @@ def _selected(cache: Any, rows: Any) -> Any:
 
 def _probe_encoder_decoder(model: Any, probes: Sequence[Probe]) -> list[Read]:
     """All nodes of each probe: the encoder reads each prompt once, the decoder walks every chain of tokens."""
-    ids, mask = _pad([probe.prompt for probe in probes], model.device, left=False)
+    ids, mask = pad([probe.prompt for probe in probes], model.device, left=False)
     encoded = model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
     start = model.generation_config.decoder_start_token_id
     chains = [(row, chain) for row, probe in enumerate(probes) for chain in probe.trie.chains()]
@@ -249,7 +232,7 @@ def _probe_encoder_decoder(model: Any, probes: Sequence[Probe]) -> list[Read]:
         fits = min(fits, 4 * len(probes))
         chunk, chains = chains[:fits], chains[fits:]
         rows = torch.tensor([row for row, _ in chunk], device=model.device)
-        decoder_ids, _ = _pad([(start, *chain) for _, chain in chunk], model.device, left=False)
+        decoder_ids, _ = pad([(start, *chain) for _, chain in chunk], model.device, left=False)
         out = model(
             encoder_outputs=BaseModelOutput(last_hidden_state=encoded[rows]),
             attention_mask=mask[rows],
@@ -272,71 +255,6 @@ def _read_chains(
     index = torch.tensor(list(places.values()), device=logits.device)
     for (row, path), values in zip(places, _read(logits[index[:, 0], index[:, 1]], wanted), strict=True):
         reads[row][path] = values
-
-
-class _Stop(transformers.StoppingCriteria):  # type: ignore[misc]  # its library is untyped
-    """Ends each row of a batch once its text holds a stop string, and remembers how long the row was then."""
-
-    def __init__(self, encoder: Encoder, prompts: Sequence[Ids], stop: tuple[str, ...], start: int) -> None:
-        self.lengths: dict[int, int] = {}
-        self._encoder = encoder
-        self._prompts = prompts
-        self._stop = stop
-        self._start = start
-        self._window = max((len(text.encode()) for text in stop), default=0) + 8
-
-    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
-        for row, ids in enumerate(input_ids[:, self._start :].tolist()):
-            if row not in self.lengths and self._stop and self._stopped(self._prompts[row], ids):
-                self.lengths[row] = len(ids)
-        done = [row in self.lengths for row in range(len(input_ids))]
-        return torch.tensor(done, device=input_ids.device)
-
-    def _stopped(self, prompt: Ids, ids: list[int]) -> bool:
-        """A look at the last few tokens, and at the whole text only where they seem to hold a stop string."""
-        recent = self._encoder.continuation((*prompt, *ids[: -self._window]), ids[-self._window :], self._stop)
-        return recent[1] and self._encoder.continuation(prompt, ids, self._stop)[1]
-
-
-def _write(model: Any, writings: Sequence[Writing], encoder: Encoder) -> list[Done]:
-    """Generate for writings that share their parameters; sampled ones come alone."""
-    request = writings[0].request
-    decoder_only = not model.config.is_encoder_decoder
-    prompts = [writing.prompt for writing in writings]
-    ids, mask = _pad(prompts, model.device, left=decoder_only)
-    start = ids.shape[1] if decoder_only else 1
-    stop = _Stop(encoder, prompts, request.stop, start)
-    with torch.random.fork_rng(enabled=request.temperature > 0 and request.seed is not None):
-        if request.temperature > 0 and request.seed is not None:
-            torch.manual_seed(request.seed)
-        out = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            generation_config=_generation(model, request),
-            stopping_criteria=transformers.StoppingCriteriaList([stop]),
-        )
-    ends = set(model.generation_config.eos_token_id or ())
-    done: list[Done] = []
-    for row, made in enumerate(out[:, start:].tolist()):
-        made = made[: stop.lengths.get(row)]
-        end = next((place for place, token in enumerate(made) if token in ends), None)
-        done.append(Written(made if end is None else made[: end + 1], end is not None))
-    return done
-
-
-def _generation(model: Any, request: Generate) -> Any:
-    """The request's parameters and nothing else; `top_k=0`, since the library's default is 50."""
-    ends = model.generation_config.eos_token_id or None
-    config = transformers.GenerationConfig(
-        max_new_tokens=request.max_tokens,
-        do_sample=request.temperature > 0,
-        eos_token_id=ends,
-        pad_token_id=ends[0] if ends else 0,
-        decoder_start_token_id=model.generation_config.decoder_start_token_id,
-    )
-    if request.temperature > 0:
-        config.update(temperature=request.temperature, top_p=request.top_p, top_k=0)
-    return config
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

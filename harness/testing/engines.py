@@ -16,6 +16,8 @@ from harness.types import Choose, Generate, Key, Rank, Reply, Request, Scores, T
 
 FILMS = ("Heat", "Alien", "The Matrix", "Toy Story", "Fargo", "Seven", "Speed")
 OPTIONS = ("Yes", "No")
+CLOSED = tuple(f'{film}"' for film in FILMS)
+"""No one is the beginning of another, in any tokens."""
 
 
 def answers(engine: Engine, requests: Sequence[Request]) -> list[Reply | RequestFailed]:
@@ -53,6 +55,14 @@ def questions(count: int) -> list[Request]:
         options = OPTIONS if place % 3 else tuple(draw.sample(FILMS, 4))
         made.append(Choose(f"The user liked {seen}.\nWhat now?\n", options))
     return made
+
+
+def lists(count: int) -> list[Request]:
+    """Requests for a film of `CLOSED`, each with other films barred; every sixth leaves one only."""
+    return [
+        Generate(f'The user liked {FILMS[place % 7]}. Next: "', 1, options=CLOSED, barred=CLOSED[: place % 6 + 1])
+        for place in range(count)
+    ]
 
 
 class EngineContract:
@@ -153,8 +163,51 @@ class EngineContract:
         assert replies == alone
         assert len({reply.text for reply in replies if isinstance(reply, Text)}) == 3
 
+    def test_a_text_may_be_one_of_several_options(self, engine: Engine) -> None:
+        asked = lists(12)
+        for request, reply in zip(asked, answers(engine, asked), strict=True):
+            assert isinstance(request, Generate)
+            assert isinstance(reply, Text), reply
+            assert reply.text in set(request.options) - set(request.barred)
+            assert reply.finish == "stop"
+            assert 1 <= reply.usage.generated_tokens <= len(reply.text)
+            assert reply.usage.prompt_tokens > 1
+
+    def test_an_option_is_written_greedily(self, engine: Engine) -> None:
+        """For options of one token that is to write the most probable one, and then the next."""
+        prompt, signs = "Seen: Heat.\n", ("#", "$", "%", "&", "*")
+        (scores,) = values(engine, [Choose(prompt, signs)])
+        left = dict(zip(signs, scores, strict=True))
+        while left:
+            barred = tuple(sign for sign in signs if sign not in left)
+            (reply,) = answers(engine, [Generate(prompt, 1, options=signs, barred=barred)])
+            assert isinstance(reply, Text)
+            assert left.pop(reply.text) >= max(left.values(), default=-math.inf) - self.tolerance
+
+    def test_options_in_other_company_are_the_same(self, engine: Engine) -> None:
+        asked = lists(12)
+        together = answers(engine, [*asked, *questions(3)])[:12]
+        assert answers(engine, asked[::-1])[::-1] == together
+        assert [answers(engine, [request])[0] for request in asked[:4]] == together[:4]
+
+    def test_options_that_cannot_be_written_fail_alone(self, engine: Engine) -> None:
+        bad: list[Request] = [
+            Generate("Seen:", 1, options=("#", "")),
+            Generate("Seen:", 1, options=("#", "$"), barred=("$", "#")),
+            Generate("Seen:", 1, options=("#", "##$#$")),
+            Generate("Seen:", 1, options=("#", "$"), temperature=1.0, seed=1),
+            Generate("Seen:", 1, options=("#", "$"), stop=("#",)),
+            Generate("Seen:", 1, barred=("$",)),
+            Generate("word " * 5000, 1, options=("#", "$")),
+        ]
+        good = lists(len(bad))
+        replies = answers(engine, [request for pair in zip(bad, good, strict=True) for request in pair])
+        assert all(isinstance(reply, RequestFailed) and "\n" not in str(reply) for reply in replies[::2])
+        assert not any(reply.transient for reply in replies[::2] if isinstance(reply, RequestFailed))
+        assert replies[1::2] == answers(engine, good)
+
     def test_close_forgets_what_is_in_hand(self, engine: Engine) -> None:
-        engine.submit([(Key(f"forgotten-{n}"), request) for n, request in enumerate(questions(8))])
+        engine.submit([(Key(f"forgotten-{n}"), request) for n, request in enumerate([*questions(8), *lists(8)])])
         engine.close()
         assert list(engine.collect()) == []
         assert len(answers(engine, questions(3))) == 3
