@@ -27,7 +27,7 @@ from harness.model import Adapter, EngineOptions, Model, ModelSettings
 from harness.progress import progress_bar
 from harness.runner import evaluate, questions
 from harness.scoring import chance_levels, not_applicable, score
-from harness.signature import Sample, describe, identify
+from harness.signature import Sample, describe, identify, inputs
 from harness.store import SCHEMA, Run, read_scores
 from harness.task import Task
 from harness.types import Rank, Split
@@ -178,7 +178,8 @@ def _manifest(job: Job, contestant: Contestant) -> dict[str, Any]:
         "version": task.version,
         "paper": task.paper,
         "described": describe(task),
-        "settings": dict(settings(task)),
+        "settings": dict(settings(task, tuning=False)),
+        "inputs": inputs(task),
         "data": dict(task.data_digests()),
         "split": job.split,
         "sample": job.sample._asdict() if job.sample else None,

@@ -40,6 +40,7 @@ class ShownItems(Exposure):
     """
 
     resampled: ClassVar[bool] = False
+    diagnostic: ClassVar[bool] = True
 
     def measure(self, answer: Answer) -> tuple[float, ...] | None:
         catalogue = answer.instance.catalogue

@@ -23,6 +23,8 @@ class Knob(NamedTuple):
     high: float | None
     hashed: bool
     """Whether its value goes into identities; not that of a path whose content does."""
+    tuning: bool
+    """Whether it decides only which texts are tuned on: a matter of the tuned model, and of no evaluation."""
 
     @property
     def choices(self) -> tuple[Any, ...]:
@@ -37,11 +39,12 @@ def knob(
     low: float | None = None,
     high: float | None = None,
     hashed: bool = True,
+    tuning: bool = False,
 ) -> T:
     """A field of a frozen dataclass. `instances=True` says that it decides which questions are asked; `low` and
     `high` are the smallest and largest number allowed; `hashed=False` is for the path of a file whose content is among
-    the data digests."""
-    said = {"help": help, "instances": instances, "low": low, "high": high, "hashed": hashed}
+    the data digests; `tuning=True` says that only the texts for tuning depend on it."""
+    said = {"help": help, "instances": instances, "low": low, "high": high, "hashed": hashed, "tuning": tuning}
     made: T = field(default=default, metadata=said)
     return made
 
@@ -51,12 +54,25 @@ def knobs(kind: type) -> list[Knob]:
     types = get_type_hints(kind)
     found = []
     for f in fields(kind):
-        said = {"help": "", "instances": False, "low": None, "high": None, "hashed": True, **f.metadata}
+        said = {
+            "help": "",
+            "instances": False,
+            "low": None,
+            "high": None,
+            "hashed": True,
+            "tuning": False,
+            **f.metadata,
+        }
         found.append(Knob(f.name, types[f.name], f.default, **said))
     return found
 
 
-def settings(thing: Any, *, instances_only: bool = False, hashed_only: bool = False) -> Mapping[str, Any]:
-    """The values that an object's options have, defaults included."""
-    wanted = (k for k in knobs(type(thing)) if (k.instances or not instances_only) and (k.hashed or not hashed_only))
-    return {k.name: getattr(thing, k.name) for k in wanted}
+def settings(
+    thing: Any, *, instances_only: bool = False, hashed_only: bool = False, tuning: bool = True
+) -> Mapping[str, Any]:
+    """The values that an object's options have, defaults included; `tuning=False` leaves out those for tuning alone."""
+    return {
+        k.name: getattr(thing, k.name)
+        for k in knobs(type(thing))
+        if (k.instances or not instances_only) and (k.hashed or not hashed_only) and (tuning or not k.tuning)
+    }

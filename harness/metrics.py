@@ -62,6 +62,9 @@ class Metric(ABC):
     resampled: ClassVar[bool] = True
     """Whether drawing instances anew says how sure the score is. It does not where a score grows with every instance,
     such as the share of the catalogue that is ever shown: a draw with replacement misses a third of them."""
+    diagnostic: ClassVar[bool] = False
+    """Whether it describes answers or instances without saying which model is better: the right answer need not have
+    the best of it, nor a random one its mean."""
 
     @property
     def name(self) -> str:
@@ -303,6 +306,7 @@ class MeanOf(MeanMetric):
     """The mean of one of the prediction's facts, over the instances that have it: a diagnosis, not a score."""
 
     bounds: ClassVar[tuple[float, float]] = (-inf, inf)
+    diagnostic: ClassVar[bool] = True
 
     fact: str
 

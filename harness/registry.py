@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, get_args
 
 from harness.engines import Engine
@@ -64,6 +65,11 @@ def task_kind(name: str) -> type[Task]:
 def task(name: str, settings: Sequence[str] = ()) -> Task:
     """`task("tallrec", ["domain=book"])`: the registered class with typed settings."""
     return build(task_kind(name), pairs(settings), f"task {name!r}")
+
+
+def told_runs(kind: type[Task], runs: Path | None) -> dict[str, str]:
+    """The setting that tells a task where runs of earlier stages lie, if it has any and this is said."""
+    return {"runs": str(runs)} if runs is not None and any(k.name == "runs" for k in knobs(kind)) else {}
 
 
 def engine_names() -> list[str]:

@@ -16,6 +16,11 @@ from harness.task import Task
 from harness.types import Split
 
 
+def inputs(task: Task) -> dict[str, str]:
+    """What was read of each earlier stage, by option: a hash of its answers, as a digest names an experiment only."""
+    return {name: stage.content for name, stage in task.stages.items()}
+
+
 class Sample(NamedTuple):
     """A random part of a split: the `size` instances whose salted hashes are smallest."""
 
@@ -49,7 +54,7 @@ def identify(task: Task, split: Split, sample: Sample | None, model: Mapping[str
     which = {
         "task": task.name,
         "version": task.version,
-        "settings": dict(settings(task, instances_only=True, hashed_only=True)),
+        "settings": dict(settings(task, instances_only=True, hashed_only=True, tuning=False)),
         "data": dict(task.data_digests()),
         "split": split,
         "sample": list(sample) if sample else None,
@@ -57,9 +62,10 @@ def identify(task: Task, split: Split, sample: Sample | None, model: Mapping[str
     how = {
         "task": task.name,
         "version": task.version,
-        "settings": dict(settings(task, hashed_only=True)),
+        "settings": dict(settings(task, hashed_only=True, tuning=False)),
         "texts": dict(task.texts),
         "metrics": [repr(metric) for metric in task.metrics],
+        **({"inputs": inputs(task)} if task.stages else {}),
     }
     instances, protocol = digest(which), digest(how)
     return Identity(instances, protocol, digest([instances, protocol, dict(model)]))

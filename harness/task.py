@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from harness.errors import NotApplicable
 from harness.exposure import Exposure
 from harness.metrics import CutOff, Metric
+from harness.stages import Stage
 from harness.types import Catalogue, Example, Instance, Prediction, Program, Split, Timeline
 
 
@@ -34,6 +35,12 @@ class Task(ABC):
     @abstractmethod
     def data_digests(self) -> Mapping[str, str]:
         """Content hash of every data set that the instances are made from, by name."""
+
+    @property
+    def stages(self) -> Mapping[str, Stage]:
+        """The runs of earlier stages that prompts are made from, by option: part of the protocol's identity, and not
+        of the questions'."""
+        return {}
 
     @abstractmethod
     def instances(self, split: Split = "test") -> Iterator[Instance]:

@@ -53,7 +53,8 @@ class Reported:
     own: str
     """The column with the paper's own method."""
     columns: Sequence[str]
-    rows: Sequence[Sequence[float]]
+    rows: Sequence[Sequence[Any]]
+    """The first entry of each says what the others are for."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +117,15 @@ def _standing(entries: Sequence[Entry]) -> Standing:
 
 
 def reported(task: str, split: str, settings: Mapping[str, Any]) -> list[Reported]:
-    """The published tables for this task, split and the settings that they name."""
+    """The published tables for this task, split and the settings that they name; a list names several values."""
     folder = files("leaderboard") / "reference"
     found = []
     for file in sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name):
         for table in tomllib.loads(file.read_text("utf-8"))["table"]:
-            same = all(settings.get(name) == value for name, value in table["settings"].items())
+            wanted = (
+                (name, value if isinstance(value, list) else [value]) for name, value in table["settings"].items()
+            )
+            same = all(settings.get(name) in values for name, values in wanted)
             if table["task"] == task and table["split"] == split and same:
                 fields = ("metric", "source", "note", "own", "columns", "rows")
                 found.append(Reported(*(table[name] for name in fields)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
@@ -20,7 +20,7 @@ from harness.evaluation import is_baseline
 from harness.grid.cells import Cell, said
 from harness.grid.declared import Shots
 from harness.grid.run import Outcome
-from harness.knobs import settings
+from harness.knobs import knobs, settings
 from harness.model import Model
 from harness.report import sample_badge
 from harness.scoring import aligned
@@ -31,7 +31,7 @@ from harness.store import read_scores
 from harness.task import Task
 from harness.tuning.recipe import find_recipe
 from leaderboard.collect import Reported, reported
-from leaderboard.tables import number, table
+from leaderboard.tables import number, published, table
 
 Trained = tuple[tuple[str, Mapping[str, Any]], ...]
 """What a row was tuned on last: tasks with all their settings."""
@@ -46,6 +46,8 @@ class Row:
 
     name: str
     model: str
+    asked: str
+    """Options that differ within the section and change how a question is put, not which one."""
     trained: str
     pool: str
     shots: Shots | None
@@ -86,11 +88,12 @@ class _Place:
 
 
 def sections(outcomes: Sequence[Outcome], split: str = "test", sample: Sample | None = None) -> list[Section]:
-    """One section for each evaluated task and its settings, in the order of the cells."""
-    tasks: dict[Task, list[Outcome]] = {}
+    """One section for each task and the settings that decide its questions, in the order of the cells."""
+    tasks: dict[tuple[Any, ...], list[Outcome]] = {}
     for outcome in outcomes:
-        tasks.setdefault(outcome.cell.task, []).append(outcome)
-    return [_section(task, own, split, sample) for task, own in tasks.items()]
+        task = outcome.cell.task
+        tasks.setdefault((task.name, *settings(task, instances_only=True).items()), []).append(outcome)
+    return [_section(own, split, sample) for own in tasks.values()]
 
 
 def markdown(title: str, found: Sequence[Section]) -> str:
@@ -110,20 +113,39 @@ def records(found: Sequence[Section]) -> list[dict[str, Any]]:
     return [line for section in found for line in _records(section)]
 
 
-def _section(task: Task, outcomes: Sequence[Outcome], split: str, sample: Sample | None) -> Section:
+def _section(outcomes: Sequence[Outcome], split: str, sample: Sample | None) -> Section:
+    task = outcomes[0].cell.task
     metrics = tuple(metric.name for metric in task.metrics)
-    published = [] if sample else reported(task.name, split, settings(task))
-    published = [found for found in published if found.metric == metrics[0]]
+    papers = [] if sample else reported(task.name, split, settings(task))
+    papers = [found for found in papers if found.metric in metrics]
     chance: dict[str, float] = {}
     for outcome in outcomes:
         scores = (read_scores(outcome.run) if outcome.run else None) or {"metrics": {}}
         levels = ((name, (scores["metrics"].get(name) or {}).get("chance")) for name in metrics)
         chance |= {name: level for name, level in levels if level is not None}
-    tested = outcomes[0].cell.tested
-    title = task.name if tested == task.name else f"{task.name} ({tested})"
+    asked = _asked({outcome.cell.task for outcome in outcomes})
+    tested = outcomes[0].cell.tested if not any(asked.values()) else said(_changed(task))
+    title = f"{task.name} ({tested})" if tested not in ("", task.name) else task.name
     badge = sample_badge({"sample": sample._asdict() if sample else None})
-    rows = tuple(_row(task, places, split, published) for places in _rows(outcomes))
-    return Section(f"{title}, {split}{badge}, version {task.version}", metrics[0], metrics, chance, published, rows)
+    rows = tuple(_row(asked, places, split, papers) for places in _rows(outcomes))
+    return Section(f"{title}, {split}{badge}, version {task.version}", metrics[0], metrics, chance, papers, rows)
+
+
+def _changed(task: Task) -> Mapping[str, Any]:
+    """The options that decide which questions are asked, where they are not the default."""
+    return {
+        k.name: getattr(task, k.name) for k in knobs(type(task)) if k.instances and k.default != getattr(task, k.name)
+    }
+
+
+def _asked(tasks: Collection[Task]) -> Mapping[Task, str]:
+    """What tells these tasks from each other: of the options that differ each one's values, if not the default."""
+    options = [k for k in knobs(type(next(iter(tasks)))) if k.hashed and not k.tuning and not k.instances]
+    differ = [k for k in options if len({getattr(task, k.name) for task in tasks}) > 1]
+    return {
+        task: said({k.name: getattr(task, k.name) for k in differ if getattr(task, k.name) != k.default})
+        for task in tasks
+    }
 
 
 def _rows(outcomes: Iterable[Outcome]) -> list[list[tuple[_Place, Outcome]]]:
@@ -182,8 +204,11 @@ def _ready(cell: Cell, adapter: Path) -> _Place:
     return _Place(key, seed, f"{plain.who} + adapter", trained, pool, shots, on, by_paper)
 
 
-def _row(task: Task, places: Sequence[tuple[_Place, Outcome]], split: str, published: Sequence[Reported]) -> Row:
+def _row(
+    asked: Mapping[Task, str], places: Sequence[tuple[_Place, Outcome]], split: str, papers: Sequence[Reported]
+) -> Row:
     place, first = places[0]
+    task = first.cell.task
     model = place.model if len(places) > 1 else first.cell.who
     seeds = tuple(place.seed for place, _ in places if place.seed is not None)
     runs = [outcome.run for _, outcome in places if outcome.run is not None]
@@ -199,8 +224,10 @@ def _row(task: Task, places: Sequence[tuple[_Place, Outcome]], split: str, publi
     notes += [f"up to {failed:.1%} of the instances failed"] if failed else []
     notes += ["rows drawn from the validation file"] if place.pool == "valid" else []
     notes += [] if place.by_paper else ["not tuned by the paper's recipe"]
-    paper = _paper(place, first.cell.model, split, published)
-    return Row(first.cell.name, model, place.trained, place.pool, place.shots, seeds, found, paper, tuple(notes))
+    paper = _paper(place, first.cell.model, split, [one for one in papers if one.metric == task.metrics[0].name])
+    return Row(
+        first.cell.name, model, asked[task], place.trained, place.pool, place.shots, seeds, found, paper, tuple(notes)
+    )
 
 
 def _missing(places: Sequence[tuple[_Place, Outcome]]) -> Iterator[str]:
@@ -214,10 +241,10 @@ def _missing(places: Sequence[tuple[_Place, Outcome]]) -> Iterator[str]:
         yield f"failed{which}: {reason}"
 
 
-def _paper(place: _Place, model: Model, split: str, published: Sequence[Reported]) -> float | None:
+def _paper(place: _Place, model: Model, split: str, papers: Sequence[Reported]) -> float | None:
     """The paper's number for as many rows, if what is tuned on is what its table is about: for a baseline that of the
     same name, if there is one, for a language model that of the paper's own method."""
-    for found in published:
+    for found in papers:
         same = all(found in reported(task, split, given) for task, given in place.on)
         if place.on and same:
             column = model.name if is_baseline(model) else found.own
@@ -229,20 +256,41 @@ def _paper(place: _Place, model: Model, split: str, published: Sequence[Reported
 
 
 def _lines(section: Section) -> list[str]:
-    head = ["Row", "Model", "Tuned on", "Shots", "Seeds", f"{section.headline}: mean", "sd", "95 % interval"]
-    cells = [[*_cells(row, section), " ".join(f"{note}." for note in row.notes)] for row in section.rows]
-    columns = zip([*head, "Chance", "Paper", "Notes"], *cells, strict=True)
+    head = ["#", "Row", "Model", "Asked with", "Tuned on", "Shots", "Seeds"]
+    head += [f"{section.headline}: mean", "sd", "95 % interval", "Chance", "Paper", "Notes"]
+    cells = [
+        [str(number), *_cells(row, section), " ".join(f"{note}." for note in row.notes)]
+        for number, row in enumerate(section.rows, 1)
+    ]
+    columns = zip(head, *cells, strict=True)
     kept = [column for column in columns if any(column[1:])]  # a column without a word needs no place
     first, *rest = ([text.replace("|", "\\|") for text in line] for line in zip(*kept, strict=True))
-    lines = [f"## {section.title}", "", *table(first, rest)]
-    lines += ["", *_explained(section), ""]
-    return lines
+    return [f"## {section.title}", "", *table(first, rest), "", *_others(section), *_explained(section), ""]
+
+
+def _others(section: Section) -> Iterator[str]:
+    """What else was measured, a metric a line and a row of the table above a column."""
+    lines = []
+    for name in section.metrics:
+        found = [row.found.get(name) for row in section.rows]
+        if name != section.headline and any(one is not None and one.mean for one in found):
+            lines.append([name, *map(_mean, found), number(section.chance.get(name))])
+    if lines:
+        yield from table(["", *(f"#{place}" for place in range(1, len(section.rows) + 1)), "chance"], lines)
+        yield ""
+
+
+def _mean(found: SeedInterval | None) -> str:
+    if found is None or not isfinite(found.mean):
+        return ""
+    between = f" [{number(found.low)}, {number(found.high)}]" if isfinite(found.low) else ""
+    return number(found.mean) + between
 
 
 def _cells(row: Row, section: Section) -> list[str]:
     found = row.found.get(section.headline)
     shots = "" if row.shots is None else str(row.shots)
-    who = [row.name, row.model, row.trained, shots, ", ".join(map(str, row.seeds))]
+    who = [row.name, row.model, row.asked, row.trained, shots, ", ".join(map(str, row.seeds))]
     level = number(section.chance.get(section.headline))
     if found is None:
         return [*who, "", "", "", level, number(row.paper)]
@@ -261,7 +309,11 @@ def _explained(section: Section) -> list[str]:
         "(each with its own Student's t). A row without sd is one model, and its interval says "
         "nothing of other seeds. A row that lacks a seed is blank. Failed instances count as the worst answer."
     ]
-    for one in section.reported if any(row.paper is not None for row in section.rows) else ():
+    matched = any(row.paper is not None for row in section.rows)
+    for one in section.reported:
+        if not matched:
+            lines += ["", *published(one)]
+            continue
         lines += [
             "",
             f"Paper: {one.metric} of {one.own}, or of the baseline that a row names, {one.source}, not measured here. "
@@ -279,6 +331,7 @@ def _records(section: Section) -> Iterator[dict[str, Any]]:
                 "test": section.title,
                 "row": row.name,
                 "model": row.model,
+                "asked_with": row.asked,
                 "tuned_on": row.trained,
                 "pool": row.pool,
                 "shots": None if row.shots is None else str(row.shots),

@@ -57,7 +57,7 @@ def _section(standing: Standing) -> list[str]:
     for trait in dict.fromkeys(trait for entry in standing.entries for trait in entry.strata):
         lines += _broken_down(standing, trait)
     for reported in standing.reported:
-        lines += _reported(reported)
+        lines += [*published(reported), ""]
     return lines
 
 
@@ -83,14 +83,14 @@ def _broken_down(standing: Standing, trait: str) -> list[str]:
     return [f"{standing.headline} by {trait}:", "", *table(head, rows), ""]
 
 
-def _reported(reported: Reported) -> list[str]:
+def published(reported: Reported) -> list[str]:
+    """A paper's own table, with its source."""
     head = [reported.columns[0], *(f"**{name}**" if name == reported.own else name for name in reported.columns[1:])]
     rows = [[str(first), *(number(value) for value in rest)] for first, *rest in reported.rows]
     return [
         f"Reported by the paper, not measured here: {reported.metric}, {reported.source}. {reported.note}.",
         "",
         *table(head, rows),
-        "",
     ]
 
 

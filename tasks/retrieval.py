@@ -1,7 +1,7 @@
 """The first stage of a two-stage recommender: the best `n` of the whole catalogue for each user.
 
 Split, masking and deviations are those of the task `sequential`, and so are the ids of the instances. A run keeps the
-first n items of every user, where `harness.data.candidates.retrieved` finds them for the stage that chooses among them.
+first n items of every user, where `harness.stages` finds them for the stage that chooses among them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from harness.data.candidates import RETRIEVAL
 from harness.errors import NotApplicable
 from harness.knobs import knob
 from harness.metrics import NDCG, HitRate, Metric
@@ -20,7 +19,7 @@ from tasks.sequential import LeaveOneOut
 
 @dataclass(frozen=True)
 class Retrieval(LeaveOneOut):
-    name: ClassVar[str] = RETRIEVAL
+    name: ClassVar[str] = "retrieval"
     paper: ClassVar[str] = "none: a stage before others, on the split of Kang and McAuley, ICDM 2018, arXiv:1808.09781"
     metrics: ClassVar[tuple[Metric, ...]] = (HitRate(10), HitRate(20), HitRate(50), NDCG(10))
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.candidates import retrieved
 from harness.errors import BadSetting, NotApplicable, StaleRun
 from harness.evaluation import Job, perform
 from harness.model import Model
 from harness.registry import build, task, task_kinds
 from harness.runner import drive
+from harness.stages import stage
 from harness.store import records
 from harness.task import Task
 from harness.testing import TaskContract
@@ -47,7 +47,7 @@ def test_it_looks_as_deep_as_it_is_told() -> None:
 
 
 def test_a_run_keeps_the_best_that_each_user_has_not_seen(popular: Path) -> None:
-    found, questions = retrieved(popular), {q.id: q for q in Retrieval().instances("test")}
+    found, questions = stage(popular, "retrieval").lists, {q.id: q for q in Retrieval().instances("test")}
     assert found.keys() == questions.keys()
     met = Retrieval().catalogue().met
     for name, question in questions.items():
@@ -72,22 +72,22 @@ def test_language_models_are_not_asked() -> None:
         list(drive(((q.id, task.solve(q)) for q in task.instances("test")), text_engine()))
 
 
-class TestNoCandidates:
+class TestNoStage:
     def test_not_complete(self, tmp_path: Path) -> None:
         path = ran(Retrieval(), "simple:random", tmp_path)
-        assert len(retrieved(path)) == 943
+        assert len(stage(path, "retrieval").lists) == 943
         (path / "scores.json").unlink()
         with pytest.raises(StaleRun, match="is not complete; give the command that made it again, and it goes on"):
-            retrieved(path)
+            stage(path, "retrieval")
 
     def test_of_another_task(self, tmp_path: Path) -> None:
-        with pytest.raises(StaleRun, match="is a run of task 'sequential'; candidates come from runs of 'retrieval'"):
-            retrieved(ran(Sequential(), "simple:random", tmp_path))
+        with pytest.raises(StaleRun, match="is a run of task 'sequential', and a run of 'retrieval' is needed"):
+            stage(ran(Sequential(), "simple:random", tmp_path), "retrieval")
 
     def test_of_a_model_that_cannot_answer(self, tmp_path: Path) -> None:
-        with pytest.raises(StaleRun, match="holds no candidates: simple:recency scores given candidates"):
-            retrieved(ran(Retrieval(), "simple:recency", tmp_path))
+        with pytest.raises(StaleRun, match="holds no answers: simple:recency scores given candidates"):
+            stage(ran(Retrieval(), "simple:recency", tmp_path), "retrieval")
 
     def test_no_run_at_all(self, tmp_path: Path) -> None:
         with pytest.raises(StaleRun, match="is not a run directory"):
-            retrieved(tmp_path)
+            stage(tmp_path, "retrieval")

@@ -109,7 +109,7 @@ def grid(
     from harness.tuning.job import tune
 
     declared = change(_declared(which, task_name), changes)
-    cells = expand(declared, dtype)
+    cells = expand(declared, dtype, runs)
     drawn = Sample(sample, sample_seed) if sample is not None else None
     how = How(split=split, sample=drawn, options=options, runs=runs, tuned=tuned, cache=not no_cache)
     if only_plan:

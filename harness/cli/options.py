@@ -72,7 +72,16 @@ def _click_type(knob: Knob) -> Any:
     return click.FloatRange(knob.low, knob.high)
 
 
-def make_task(name: str, settings: tuple[str, ...]) -> Task:
-    from harness import registry
+def make_task(name: str, settings: tuple[str, ...], runs: Path | None = None) -> Task:
+    """The task that is to be evaluated. `runs` is where it finds the runs of earlier stages, unless a setting says so.
 
-    return registry.task(name, settings)
+    BadSetting: a setting is for tuning.
+    """
+    from harness import registry
+    from harness.errors import BadSetting
+
+    kind, given = registry.task_kind(name), registry.pairs(settings)
+    options = {knob.name: knob for knob in knobs(kind)}
+    if for_tuning := [option for option in given if option in options and options[option].tuning]:
+        raise BadSetting(f"{for_tuning[0]} decides what is tuned on, and no evaluation; give it to `harness tune`")
+    return registry.build(kind, {**registry.told_runs(kind, runs), **given}, f"task {name!r}")

@@ -80,7 +80,7 @@ def run(
     from harness.store import read_scores
 
     job = Job(
-        task=make_task(task_name, settings),
+        task=make_task(task_name, settings, runs),
         model=Model.parse(model_name, revision, dtype),
         adapters=adapters,
         split=split,

@@ -117,13 +117,13 @@ def change(grid: Grid, changes: Changes) -> Grid:
     return replace(grid, blocks=tuple(blocks))
 
 
-def expand(grid: Grid, dtype: DType = "auto") -> list[Cell]:
-    """All cells, each once for its block, in the order of the lists.
+def expand(grid: Grid, dtype: DType = "auto", runs: Path | None = None) -> list[Cell]:
+    """All cells, each once for its block, in the order of the lists. `runs` is where tasks find runs of earlier stages.
 
     Raises BadSetting, UnknownName or NotApplicable, in one line, for anything that can be known to be wrong without
     data and models.
     """
-    cells = [cell for block in grid.blocks for cell in _cells(block, dtype)]
+    cells = [cell for block in grid.blocks for cell in _cells(block, dtype, runs)]
     return list(dict.fromkeys(cells))
 
 
@@ -132,7 +132,7 @@ def said(settings: Settings) -> str:
     return ", ".join(f"{name}={_text(value)}" for name, value in settings.items())
 
 
-def _cells(block: Block, dtype: DType) -> Iterator[Cell]:
+def _cells(block: Block, dtype: DType, runs: Path | None) -> Iterator[Cell]:
     where = f"block {block.name!r} of the grid" if block.name else f"the block of the grid on {block.task!r}"
     kind = registry.task_kind(block.task)
     if not block.model:
@@ -146,10 +146,10 @@ def _cells(block: Block, dtype: DType) -> Iterator[Cell]:
             if adapters or start:
                 what = f"{model.engine}:{model.name} is no language model"
                 raise BadSetting(f"{where}: {what}; give it a block of its own, without adapters and earlier stages")
-            yield from _conventional(block, replace(model, dtype="auto"), where)
+            yield from _conventional(block, replace(model, dtype="auto"), where, runs)
             continue
         for test in block.test:
-            task = registry.build(kind, _texts(test), f"test of {where}")
+            task = _tested(kind, test, where, runs)
             plain = Cell(block.name, task, model, None, start, 0, None, _named(block.task, [test]), "")
             if block.first is not None:
                 plain = replace(plain, trained=_named(block.first.task, [block.first.set]))
@@ -162,7 +162,7 @@ def _cells(block: Block, dtype: DType) -> Iterator[Cell]:
                     yield from _tuned(block, cell, shots, block.train or ((test,),), where)
 
 
-def _conventional(block: Block, model: Model, where: str) -> Iterator[Cell]:
+def _conventional(block: Block, model: Model, where: str, runs: Path | None) -> Iterator[Cell]:
     """The cells of a baseline. The recipe of the block are its settings; it is trained on what it is tested on, without
     shots on all of it."""
     kind, group = registry.task_kind(block.task), registry.baseline_groups()[model.engine]
@@ -175,7 +175,7 @@ def _conventional(block: Block, model: Model, where: str) -> Iterator[Cell]:
         )
     recipe = _texts(block.recipe)
     for test in block.test:
-        task = registry.build(kind, _texts(test), f"test of {where}")
+        task = _tested(kind, test, where, runs)
         tested = _named(block.task, [test])
         for shots in _once(block.shots):
             for seed in _once(block.seed) if shots != 0 else [None]:
@@ -191,6 +191,10 @@ def _conventional(block: Block, model: Model, where: str) -> Iterator[Cell]:
                     trained=tested if trains else "",
                     settings=tuple(settings.items()),
                 )
+
+
+def _tested(kind: type[Task], test: Settings, where: str, runs: Path | None) -> Task:
+    return registry.build(kind, {**registry.told_runs(kind, runs), **_texts(test)}, f"test of {where}")
 
 
 def _tuned(

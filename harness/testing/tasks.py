@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from math import isnan, log
 from typing import NamedTuple
@@ -11,8 +12,8 @@ import numpy as np
 
 from harness.engines import FunctionEngine
 from harness.errors import InstanceFailed, NotApplicable, RequestFailed
-from harness.exposure import Exposure, ShownItems
-from harness.metrics import Answer, CutOff, MeanOf, Metric
+from harness.exposure import Exposure
+from harness.metrics import Answer, CutOff, Metric
 from harness.runner import drive, solver
 from harness.scoring import Columns, chance_levels
 from harness.stats import interval
@@ -36,6 +37,8 @@ from harness.types import (
 
 ENOUGH = 2000
 """Instances of a large split that are looked at."""
+SOME = 200
+"""Of these, how many are asked twice."""
 
 
 class Finding(NamedTuple):
@@ -50,7 +53,9 @@ def check_task(task: Task, split: Split = "test") -> list[Finding]:
         return [Finding(f"{split} has instances", False)]
     return [
         *_shape(task, split, instances),
+        *_shortlists(task, instances),
         *_levels(task, instances),
+        _blind(task, instances),
         _asked(task, instances),
     ]
 
@@ -124,8 +129,49 @@ def _whole(instances: Sequence[Instance]) -> Iterator[Finding]:
     yield Finding(f"what is excluded is in the catalogue ({unknown} times it is not)", unknown == 0)
 
 
+def _shortlists(task: Task, instances: Sequence[Instance]) -> Iterator[Finding]:
+    """Nothing is in a shortlist that an earlier stage did not find itself."""
+    listed = [instance for instance in instances if instance.shortlist is not None]
+    if not listed:
+        return
+    found = [stage.lists for stage in task.stages.values()]
+    added = sum(
+        not any({item.id for item in instance.shortlist or ()} <= set(lists.get(instance.id, ())) for lists in found)
+        for instance in listed
+    )
+    yield Finding(f"every shortlist is what an earlier stage found ({added} of {len(listed)} are not)", added == 0)
+    held = sum(
+        any(instance.relevance.get(item.id, 0.0) > 0 for item in instance.shortlist or ()) for instance in listed
+    )
+    yield Finding(f"{held} of {len(listed)} shortlists hold the answer: the ceiling is {held / len(listed):.4f}", True)
+
+
+def _blind(task: Task, instances: Sequence[Instance]) -> Finding:
+    """The first questions of an instance stay the same when something else is right."""
+    changed = 0
+    for instance in instances[:SOME]:
+        changed += _first(task, instance) != _first(task, _otherwise(instance))
+    asked = min(SOME, len(instances))
+    return Finding(f"no question depends on what is right ({changed} of {asked} do)", changed == 0)
+
+
+def _first(task: Task, instance: Instance) -> tuple[Request, ...]:
+    try:
+        return next(task.solve(instance))
+    except (InstanceFailed, NotApplicable, StopIteration):
+        return ()
+
+
+def _otherwise(instance: Instance) -> Instance:
+    """The same question where what is right is wrong, and another item is right."""
+    among = instance.candidates or (instance.catalogue.items if instance.catalogue else ())
+    decoy = next((item.id for item in among if item.id not in instance.relevance), None)
+    turned = {item: float(gain <= 0) for item, gain in instance.relevance.items()}
+    return replace(instance, relevance=turned if decoy is None else {decoy: 1.0, **turned})
+
+
 def _levels(task: Task, instances: Sequence[Instance]) -> Iterator[Finding]:
-    judged = [metric for metric in task.metrics if not isinstance(metric, MeanOf | ShownItems)]
+    judged = [metric for metric in task.metrics if not metric.diagnostic]
     chance = chance_levels(judged, instances)
     for name, engine in _engines(instances).items():
         answers = _answers(task, engine, instances)

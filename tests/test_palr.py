@@ -1,0 +1,384 @@
+"""PALR: texts pinned, candidates as the first stage found them, answers credited line by line, by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cli.options import make_task
+from harness.engines import FunctionEngine
+from harness.errors import BadSetting, MissingData, NotApplicable, RequestFailed, StaleRun
+from harness.evaluation import Job, perform
+from harness.model import Model
+from harness.registry import build, task_kinds
+from harness.runner import drive, evaluate
+from harness.scoring import score
+from harness.signature import identify
+from harness.stages import find_stage
+from harness.store import SCHEMA, Run, records
+from harness.testing import TaskContract, check_task
+from harness.types import Choose, Generate, Instance, Item, Key, Prediction, Reply, Request, Scores, Split, Text
+from tasks.palr import PALR
+from tasks.palr_profile import PALRProfile
+from tasks.prompts import load_texts
+from tasks.retrieval import Retrieval
+
+TEXTS = "af88fdbb"
+"""sha256 over the texts as JSON, first eight digits."""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one run of the first stage: the most popular items."""
+    folder = tmp_path_factory.mktemp("runs")
+    perform(Job(Retrieval(k_core=5, n=60), Model.parse("simple:popularity"), runs=folder), say=lambda line: None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(runs: Path) -> str:
+    (path,) = (runs / "retrieval").iterdir()
+    return path.name
+
+
+@pytest.fixture(scope="module")
+def palr(runs: Path, found: str) -> PALR:
+    return PALR(candidates=found, runs=str(runs))
+
+
+@pytest.fixture(scope="module")
+def asked(palr: PALR) -> Instance:
+    """A question whose answer is the seventh candidate."""
+    return next(q for q in palr.instances() if (q.shortlist or ())[6].id in q.relevance)
+
+
+def with_(task: PALR, **changed: Any) -> PALR:
+    """The same task with other options; what it has read already is read anew."""
+    return replace(task, **changed)
+
+
+def answers(task: PALR, instance: Instance, reply: Reply | RequestFailed) -> Prediction:
+    engine = FunctionEngine(lambda key, request: reply, Generate, Choose)
+    ((_, outcome, _),) = drive([(instance.id, task.solve(instance))], engine)
+    assert isinstance(outcome, Prediction)
+    return outcome
+
+
+class TestV1Contract(TaskContract):
+    task = PALR(variant="v1")
+    splits = ("test", "valid")
+
+
+def test_v2_holds_its_contract(palr: PALR) -> None:
+    findings = check_task(palr)
+    assert all(finding.holds for finding in findings), findings
+    said = [finding.what for finding in findings]
+    assert "every shortlist is what an earlier stage found (0 of 943 are not)" in said
+    assert "no question depends on what is right (0 of 200 do)" in said
+
+
+class Injecting(PALR):
+    """A protocol that cheats: the target takes the place of the last candidate."""
+
+    def instances(self, split: Split = "test") -> Iterator[Instance]:
+        for instance in super().instances(split):
+            (target,) = instance.relevance
+            item = Item(target, "the answer")
+            yield replace(instance, shortlist=(*(instance.shortlist or ())[:-1], item))
+
+
+class Telling(PALR):
+    """One that cheats in another place: the prompt names what is right."""
+
+    def prompt(self, instance: Instance) -> str:
+        right = max(instance.relevance, key=lambda item: instance.relevance[item])
+        return f"{super().prompt(instance)} {right}"
+
+
+@pytest.mark.parametrize(("kind", "what"), [(Injecting, "every shortlist is"), (Telling, "no question depends")])
+def test_a_protocol_that_cheats_is_found_out(kind: type[PALR], what: str, runs: Path, found: str) -> None:
+    failed = [finding.what for finding in check_task(kind(candidates=found, runs=str(runs))) if not finding.holds]
+    assert [said for said in failed if said.startswith(what)]
+
+
+def test_texts_are_pinned() -> None:
+    content = json.dumps(load_texts("palr"), sort_keys=True).encode()
+    assert sha256(content).hexdigest()[:8] == TEXTS
+    assert set(task_kinds()) >= {"palr", "palr-profile"}
+
+
+class TestPrompt:
+    def test_v2_word_for_word(self, palr: PALR) -> None:
+        task = with_(palr, shown=2, top=3)
+        instance = next(task.instances())
+        assert task.prompt(instance) == (
+            "Task Instruction: Recommend 10 other movies based on user's watching history from the candidate list.\n"
+            'Input: User watched movies "Up in Smoke", "Home Alone". The candidates are "Star Wars", "Fargo", '
+            '"Return of the Jedi".\n'
+            "Output:"
+        )
+
+    def test_v1_has_no_candidates(self) -> None:
+        task = PALR(variant="v1", shown=1)
+        assert task.prompt(next(task.instances())) == (
+            "Task Instruction: Recommend 10 other movies based on user's watching history.\n"
+            'Input: User watched movies "Home Alone".\nOutput:'
+        )
+
+    def test_years_and_long_titles(self, palr: PALR) -> None:
+        item = Item("1", "Good, the Bad and the Ugly, The (1966)")
+        assert palr.said(item) == "Good, the Bad and the Ugly, The"
+        assert with_(palr, year=True).said(item) == item.text
+        assert with_(palr, longest_title=12).said(item) == "Good, the"
+        assert with_(palr, longest_title=3).said(item) == "Goo"
+
+    def test_orders(self, palr: PALR, asked: Instance) -> None:
+        listed = [item.id for item in asked.shortlist or ()]
+        orders = {order: [i.id for i in with_(palr, order=order).ordered(asked)] for order in ("retriever", "reversed")}
+        assert orders == {"retriever": listed, "reversed": listed[::-1]}
+        drawn = [[i.id for i in with_(palr, order="shuffled", order_seed=seed).ordered(asked)] for seed in (0, 0, 1)]
+        assert drawn[0] == drawn[1] != drawn[2]
+        assert all(sorted(order) == sorted(listed) and order != listed for order in drawn)
+
+
+class TestFirstStage:
+    def test_candidates_are_the_first_unseen_of_the_run(self, palr: PALR) -> None:
+        lists = find_stage(Path(palr.runs), "retrieval", palr.candidates, "").lists
+        for instance in palr.instances():
+            assert [item.id for item in instance.shortlist or ()] == list(lists[instance.id][:50])
+
+    def test_what_was_seen_is_taken_out(self, runs: Path) -> None:
+        job = Job(Retrieval(k_core=5, masking="none"), Model.parse("simple:popularity"), runs=runs)
+        (path,) = perform(job, say=lambda line: None)
+        kept = PALR(candidates=path.name, runs=str(runs), remove_seen=False)
+        for with_seen, without in zip(kept.instances(), replace(kept, remove_seen=True).instances(), strict=True):
+            met = {event.item.id for event in without.history} | without.excluded
+            assert len(with_seen.shortlist or ()) == 50
+            assert [i for i in with_seen.shortlist or () if i.id not in met] == list(without.shortlist or ())
+
+    def test_it_changes_how_is_asked_and_not_what(self, palr: PALR) -> None:
+        ours, plain = (identify(task, "test", None, {}) for task in (palr, PALR(variant="v1")))
+        assert ours.instances == plain.instances
+        assert ours.protocol != plain.protocol
+        elsewhere = identify(with_(palr, users=0.5), "test", None, {})
+        assert elsewhere == ours
+
+    def test_its_content_counts(self, palr: PALR, tmp_path: Path) -> None:
+        """The same digest with another list inside is another protocol."""
+        there = Path(palr.runs) / "retrieval" / palr.candidates
+        copy = tmp_path / "retrieval" / palr.candidates
+        copy.mkdir(parents=True)
+        for name in ("run.json", "scores.json"):
+            (copy / name).write_bytes((there / name).read_bytes())
+        lines = (there / "records.jsonl").read_text().splitlines(keepends=True)
+        first = json.loads(lines[0])
+        lines[0] = json.dumps({**first, "top": first["top"][::-1]}) + "\n"
+        (copy / "records.jsonl").write_text("".join(lines))
+        ours, theirs = (identify(task, "test", None, {}) for task in (palr, with_(palr, runs=str(tmp_path))))
+        assert ours.instances == theirs.instances
+        assert ours.protocol != theirs.protocol
+
+    def test_none_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(MissingData, match="no run of 'retrieval' is named; make one with `harness run --task "
+                           "retrieval --set k_core=5 --model recbole:SASRec` and name it by the digits"):  # fmt: skip
+            next(PALR(runs=str(tmp_path)).instances())
+
+    def test_another_is_named(self, palr: PALR) -> None:
+        with pytest.raises(MissingData, match=f"there is no run '0123' .*{palr.candidates} .simple:popularity."):
+            next(with_(palr, candidates="0123").instances())
+
+    @pytest.mark.parametrize(("option", "value"), [("k_core", 3), ("min_rating", 2.0)])
+    def test_of_other_questions(self, palr: PALR, option: str, value: float) -> None:
+        with pytest.raises(StaleRun, match=f"has {option}=.*, and {option}={value} is needed"):
+            next(with_(palr, **{option: value}).instances())
+
+    def test_of_another_split(self, palr: PALR) -> None:
+        with pytest.raises(StaleRun, match="has split=test, and split=valid is needed"):
+            next(palr.instances("valid"))
+
+
+class TestAnswers:
+    def test_a_list_is_its_ranking(self, palr: PALR, asked: Instance) -> None:
+        said = [palr.said(item) for item in asked.shortlist or ()][:10]
+        found = answers(palr, asked, Text(" " + ", ".join(f'"{title}"' for title in said)))
+        assert found.ranking("") == tuple(item.id for item in (asked.shortlist or ())[:10])
+        assert {name: count for name, count in found.facts.items() if count} == {
+            "lines": 10,
+            "exact": 10,
+            "spelled": 10,
+        }
+
+    def test_what_earns_nothing_takes_no_place(self, palr: PALR, asked: Instance) -> None:
+        target = (asked.shortlist or ())[6]
+        offered = {item.id for item in asked.shortlist or ()} | asked.excluded
+        outside = next(i for i in palr.catalogue().items if i.id not in offered and i.id not in asked.relevance)
+        seen = asked.history[-1].item
+        lines = [f'"{palr.said(item)}"' for item in (seen, outside, target, target)]
+        found = answers(palr, asked, Text(", ".join(['"No Film of This Name at All"', *lines])))
+        assert found.ranking("") == (target.id,)
+        counted = {name: count for name, count in found.facts.items() if count}
+        wanted = {"not_in_catalogue": 1, "in_history": 1, "out_of_candidates": 1, "exact": 1, "duplicate": 1}
+        assert counted == {**wanted, "lines": 5, "spelled": 4}
+
+    def test_v1_credits_the_whole_catalogue(self, palr: PALR, asked: Instance) -> None:
+        offered = {item.id for item in asked.shortlist or ()} | asked.excluded
+        outside = next(item for item in palr.catalogue().items if item.id not in offered)
+        found = answers(with_(palr, variant="v1"), asked, Text(f'"{palr.said(outside)}"'))
+        assert list(found.scores) == [outside.id]
+
+    def test_doubtful_lines_are_lenient(self, palr: PALR, asked: Instance) -> None:
+        item = next(item for item in asked.shortlist or () if len(item.text) > 20 and item.text.isascii())
+        said = palr.said(item)
+        found = answers(palr, asked, Text(f'"{said[:5]}{said[4:]}"'))  # one letter twice
+        assert (dict(found.scores), found.lenient, found.facts["fuzzy"]) == ({}, (item.id,), 1)
+
+    def test_eleven_lines_are_ten(self, palr: PALR, asked: Instance) -> None:
+        said = [f'"{palr.said(item)}"' for item in asked.shortlist or ()]
+        assert len(answers(palr, asked, Text(", ".join(said))).scores) == 10
+
+    def test_an_empty_answer_is_an_answer(self, palr: PALR, asked: Instance) -> None:
+        found = answers(palr, asked, Text(""))
+        assert (found.scores, found.facts["empty"], found.facts["lines"]) == ({}, 1, 1)
+
+
+class Speller(FunctionEngine):
+    """Writes the last of the options that are left, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Generate] = []
+        super().__init__(self._spell, Generate, Choose)
+
+    def _spell(self, key: Key, request: Request) -> Reply:
+        assert isinstance(request, Generate)
+        self.asked.append(request)
+        return Text([option for option in request.options if option not in request.barred][-1])
+
+
+class TestConstrained:
+    def test_ten_candidates_each_once(self, palr: PALR, asked: Instance) -> None:
+        engine, task = Speller(), with_(palr, decoding="constrained")
+        ((_, found, _),) = drive([(asked.id, task.solve(asked))], engine)
+        assert isinstance(found, Prediction)
+        listed = [item.id for item in asked.shortlist or ()]
+        assert found.ranking("") == tuple(listed[::-1][:10])
+        assert len(engine.asked) == 10
+        assert engine.asked[2].prompt == task.prompt(asked) + "".join(
+            f"{o}," for o in engine.asked[0].options[::-1][:2]
+        )
+        assert engine.asked[2].barred == engine.asked[0].options[::-1][:2]
+        assert found.text == ",".join(engine.asked[0].options[::-1][:10])
+        assert found.facts["exact"] == found.facts["lines"] == 10
+
+    def test_no_more_than_there_are(self, palr: PALR) -> None:
+        task = with_(palr, decoding="constrained", top=4)
+        instance = next(task.instances())
+        ((_, found, _),) = drive([(instance.id, task.solve(instance))], Speller())
+        assert isinstance(found, Prediction)
+        assert len(found.scores) == 4
+
+    def test_v1_spells_from_the_catalogue_without_what_was_seen(self) -> None:
+        task, engine = PALR(variant="v1", decoding="constrained"), Speller()
+        instance = next(task.instances())
+        ((_, found, _),) = drive([(instance.id, task.solve(instance))], engine)
+        assert isinstance(found, Prediction)
+        first = engine.asked[0]
+        assert len(first.options) == len(task.catalogue().items)
+        assert all(request.options is first.options for request in engine.asked)
+        seen = {f' "{task.said(item)}"' for item in task.catalogue().items if item.id in instance.excluded}
+        assert set(first.barred) == seen
+        assert len(found.scores) == 10
+        assert instance.excluded.isdisjoint(found.scores)
+
+
+class TestScore:
+    def test_candidates_by_the_probability_of_their_text(self, palr: PALR, asked: Instance) -> None:
+        task = with_(palr, answer="score", top=3)
+        instance = replace(asked, shortlist=(asked.shortlist or ())[:3])
+        found = answers(task, instance, Scores((-3.0, -1.0, -2.0)))
+        listed = [item.id for item in instance.shortlist or ()]
+        assert found.ranking("") == (listed[1], listed[2], listed[0])
+
+    def test_not_without_candidates(self) -> None:
+        task = PALR(variant="v1", answer="score")
+        with pytest.raises(NotApplicable, match="variant=v1 has none; use variant=v2"):
+            next(task.solve(next(task.instances())))
+
+
+class TestExamples:
+    def test_both_forms(self) -> None:
+        plain, offered = list(PALR(stride=50, users=0.01).examples())[:2]
+        assert plain.prompt.startswith(
+            "Task Instruction: Recommend 10 other movies based on user's watching history.\n"
+        )
+        assert "The candidates are" in offered.prompt
+        assert plain.answer == offered.answer
+        titles = offered.answer.strip().strip('"').split('", "')
+        assert len(titles) == 10
+        assert all(f'"{title}"' in offered.prompt.partition("The candidates are")[2] for title in titles)
+
+    def test_v1_is_tuned_without_candidates(self) -> None:
+        texts = list(PALR(variant="v1", stride=50, users=0.01).examples())
+        assert texts
+        assert not any("The candidates are" in text.prompt for text in texts)
+
+    def test_validation_is_the_next_item(self) -> None:
+        task = PALR()
+        texts, asked = list(task.examples("valid")), list(PALR(variant="v1").instances("valid"))
+        assert len(texts) == len(asked) == 943
+        (target,) = asked[0].relevance
+        item = next(item for item in task.catalogue().items if item.id == target)
+        assert texts[0].answer == f' "{task.said(item)}"'
+
+    def test_what_is_for_tuning_is_refused_by_an_evaluation(self) -> None:
+        with pytest.raises(BadSetting, match="users decides what is tuned on, and no evaluation; give it to"):
+            make_task("palr", ("users=0.5",))
+
+
+class TestProfile:
+    def test_word_for_word(self) -> None:
+        task = PALRProfile(shown=1)
+        assert task.prompt(next(task.instances())).splitlines() == [
+            "Your task is to use two keywords to summarize user's preference based on history interactions.",
+            "The output is an itemized list based on importance. The output template is:",
+            '{KEYWORD_1: "HISTORY_MOVIE_1", "HISTORY_MOVIE_2"; KEYWORD_2: "HISTORY_MOVIE_2"}',
+            "The history movies and their keywords",
+            '"Home Alone (1990)": Children\'s, Comedy',
+        ]
+
+    def test_a_run_of_it_is_read(self, tmp_path: Path) -> None:
+        task, written = PALRProfile(), '{Comedy: "Home Alone (1990)", "Jaws (1975)"; Drama: "Fargo (1996)"}'
+        engine = FunctionEngine(lambda key, request: Text(written), Generate)
+        path = _kept(task, engine, tmp_path / "palr-profile")
+        first = {record.id: record for record in records(path)}[next(task.instances()).id]
+        assert (first.facts["keywords"], first.facts["titles"], first.text) == (2, 3, written)
+        assert first.facts["grounded"] == 1  # Home Alone; the other two the user did not watch of late
+        asks = PALR(variant="v1", profile=path.name, runs=str(tmp_path), shown=1)
+        prompt = asks.prompt(next(asks.instances()))
+        assert f'User watched movies "Home Alone". User preference: {written}.\nOutput:' in prompt
+        assert set(asks.stages) == {"profile"}
+
+    def test_beauty_has_no_keywords(self) -> None:
+        with pytest.raises(BadSetting, match="dataset='amazon-beauty' should be one of ml-100k, ml-1m"):
+            build(PALRProfile, {"dataset": "amazon-beauty"}, "task")
+
+
+def _kept(task: PALRProfile, engine: FunctionEngine, folder: Path) -> Path:
+    """A run of a task with an engine of our own, complete."""
+    identity = identify(task, "test", None, {"engine": "fake"})
+    path = folder / identity.run
+    manifest = {
+        "task": task.name,
+        "model": {"name": "fake"},
+        "schema": SCHEMA,
+        "identity": identity._asdict(),
+    }
+    with Run.open(path, manifest) as run:
+        evaluate(task, engine, run)
+        run.finish(score(path, task.metrics, {}))
+    return path
