@@ -83,9 +83,11 @@ class PALR(LeaveOneOut):
     users: float = knob(0.2, "share of the users whose texts are tuned on", low=0, high=1, tuning=True)
     users_seed: int = knob(0, "draws them, and all else in the tuning texts", tuning=True)
     stride: int = knob(1, "events from one text of a user to the next", low=1, tuning=True)
+    recommend: float = knob(1.0, "share of v2's texts that are told without candidates, too", high=1, tuning=True)
     negatives: int = knob(40, "similar items beside the targets of a text, at most", low=0, tuning=True)
     swaps: float = knob(0.1, "chance that a target changes places with an item of the history", high=1, tuning=True)
     enrich: bool = knob(True, "fill short lists from the user's 3-hop affinity", tuning=True)
+    mixed: bool = knob(True, "candidates of a text in no order; false keeps the targets in theirs", tuning=True)
 
     @cached_property
     def texts(self) -> Mapping[str, str]:
@@ -171,9 +173,11 @@ class PALR(LeaveOneOut):
                 yield Example(self.texts[self._kind].format(history=shown, profile=""), " " + self._listed([item]))
             return
         for window in self.tuning.windows():
-            shown, targets, offered = (self._listed([self._data.items[place] for place in part]) for part in window)
+            lists = (self._listed([self._data.items[place] for place in part]) for part in window[:3])
+            shown, targets, offered = lists
             said = {"history": shown, "profile": ""}
-            yield Example(self.texts[self._kind].format(**said), " " + targets)
+            if self.variant == "v1" or window.draw < self.recommend:
+                yield Example(self.texts[self._kind].format(**said), " " + targets)
             if self.variant == "v2":
                 yield Example(self.texts[f"{self._kind}_retrieval"].format(**said, candidates=offered), " " + targets)
 
@@ -181,7 +185,8 @@ class PALR(LeaveOneOut):
     def tuning(self) -> Texts:
         """What the tuning texts are made from."""
         how = Choices(
-            self.users, self.users_seed, self.shown, TEN, self.stride, self.negatives, self.swaps, self.enrich
+            *(self.users, self.users_seed, self.shown, TEN, self.stride),
+            *(self.negatives, self.swaps, self.enrich, self.mixed),
         )
         return Texts(list(self.timelines()), self._catalogue.places, how)
 

@@ -33,7 +33,9 @@ class Window(NamedTuple):
     history: tuple[int, ...]
     targets: tuple[int, ...]
     offered: tuple[int, ...]
-    """The targets, and what many met beside them and the user did not meet in training, in no order."""
+    """The targets, and what many met beside them and the user did not meet in training."""
+    draw: float
+    """Between 0 and 1, for whoever takes a share of the windows."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Choices:
     swaps: float
     """Chance that an item of a text's label changes places with one of its history."""
     enrich: bool
+    mixed: bool
+    """Whether the candidates stand in no order; else the targets keep theirs among the others."""
 
 
 class Texts:
@@ -86,8 +90,8 @@ class Texts:
             history, targets = events[max(0, place - how.shown) : place], events[place : place + how.wanted]
             history, targets = _swapped(history, targets, how.swaps, random)
             targets = [*targets, *_drawn(affine, how.wanted - len(targets), random)]
-            offered = [*targets, *self._similar(events, targets, random)]
-            yield Window(tuple(history), tuple(targets), tuple(_drawn(offered, len(offered), random)))
+            offered = _among(targets, self._similar(events, targets, random), how.mixed, random)
+            yield Window(tuple(history), tuple(targets), offered, random.random())
 
     @cached_property
     def _together(self) -> Any:
@@ -136,6 +140,14 @@ def _swapped(
             other = int(random.random() * len(history))
             history[other], targets[place] = targets[place], history[other]
     return history, targets
+
+
+def _among(targets: Sequence[int], others: Sequence[int], mixed: bool, random: np.random.Generator) -> tuple[int, ...]:
+    """Targets and others in one line: in no order, or with the targets in theirs."""
+    first = random.random(len(targets))
+    places = np.concatenate((first if mixed else np.sort(first), random.random(len(others))))
+    line = [*targets, *others]
+    return tuple(line[place] for place in np.argsort(places, kind="stable").tolist())
 
 
 def _drawn(items: Sequence[int], count: int, random: np.random.Generator) -> list[int]:

@@ -8,6 +8,10 @@ The authors' book training rows cannot be made anew. Without their file, book ce
 `tallrec-table1-book-pool` draws its rows from every second row of the published validation file instead, which is
 not the paper's protocol, and every row of its table says so.
 
+PALR (Yang et al. 2023, arXiv:2305.07622). `palr-ml-100k` puts a tuned model, asked in every way, and conventional
+models into one table; `palr-order` asks it with the same candidates in other orders. Both take the run of the first
+stage by its digest: `--set candidates=DIGEST`. No number of the paper is for MovieLens-100K.
+
 `sequential-ml-100k` is no paper's: the conventional models on MovieLens-100K, leave-one-out, full ranking, with the
 budget that two CPU cores bear.
 """
@@ -73,4 +77,37 @@ sequential_ml_100k = Grid(
         Block("sequential", model=("simple:random", "simple:popularity", *(f"recbole:{name}" for name in AT_ONCE))),
         Block("sequential", model=tuple(f"recbole:{name}" for name in TRAINED), recipe={"budget": "ci"}),
     ),
+)
+CI: Settings = {"budget": "ci"}
+palr_ml_100k = Grid(
+    "PALR on MovieLens-100K: a list of ten, in every way it can be asked for, and conventional models",
+    (
+        Block("palr", name="trivial", model=("simple:random", "simple:popularity"), test=({"variant": "v1"},)),
+        Block("palr", name="trained", model=("recbole:BPR", "recbole:NeuMF"), test=({"variant": "v1"},), recipe=CI),
+        Block(
+            "palr",
+            name="trained, sequential",
+            model=("recbole:GRU4Rec", "recbole:Caser", "recbole:SASRec"),
+            test=({"variant": "v1"},),
+            recipe=CI,
+        ),
+        Block(
+            "palr",
+            name="language model",
+            test=(
+                {"variant": "v1"},
+                {},
+                {"order": "shuffled"},
+                {"decoding": "constrained"},
+                {"decoding": "constrained", "order": "shuffled"},
+                {"answer": "score"},
+                {"answer": "score", "order": "shuffled"},
+            ),
+        ),
+    ),
+)
+DRAWN: tuple[Settings, ...] = tuple({"order": "shuffled", "order_seed": seed} for seed in SEEDS)
+palr_order = Grid(
+    "PALR: the same candidates in other orders",
+    (Block("palr", test=({}, {"order": "reversed"}, *DRAWN)),),
 )

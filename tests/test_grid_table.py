@@ -26,7 +26,7 @@ from harness.types import Choose, Key, Reply, Request, Scores
 from leaderboard.grid import frame, markdown, sections
 from leaderboard.grid_plot import plot_grid
 from tasks.tallrec import TALLRec
-from tests.fakes import Coins, text_engine
+from tests.fakes import Coins, Shelf, text_engine
 from tests.test_leaderboard import make_run
 
 
@@ -90,7 +90,7 @@ def test_a_row_with_a_missing_seed_is_blank_and_says_which_and_why(tmp_path: Pat
     assert (hole.found, hole.notes) == ({}, ("failed for seed 2: no rows | left",))
     assert whole.found["AUC"].seeds == 2
     line = next(line for line in markdown("", [section]).splitlines() if "| 4 " in line)
-    assert [part.strip() for part in line.split("|")[5:9]] == ["0, 1, 2", "", "", ""]
+    assert [part.strip() for part in line.split("|")[6:10]] == ["0, 1, 2", "", "", ""]
     assert "no rows \\| left" in line
     records = frame([section]).to_dict("records")
     assert [record["seeds"] for record in records] == ["0 1 2", "0 1"]
@@ -209,7 +209,7 @@ def test_a_grid_of_baselines_from_end_to_end(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nosuch"], "no suite 'nosuch'; there is sequential-ml-100k, tallrec-ablation,"),
+        (["nosuch"], "no suite 'nosuch'; there is palr-ml-100k, palr-order,"),
         (["tallrec-tabel1"], "no suite 'tallrec-tabel1'; did you mean 'tallrec-table1'?"),
         (["none.toml"], "grid none.toml cannot be read"),
         (["tallrec-table1"], "has no model; name one with --model"),
@@ -229,3 +229,30 @@ def test_misuse_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str], 
 def test_without_arguments_the_suites_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["grid"]) == 0
     assert "tallrec-table1 " in capsys.readouterr().out
+
+
+def test_ways_to_ask_the_same_questions_share_a_table(tmp_path: Path) -> None:
+    tasks = [Coins(), Coins(style="loud")]
+    made = [
+        Outcome(replace(cell(None, task=task), tested="x"), make_run(tmp_path, task, task.style, answering(1)))
+        for task in tasks
+    ]
+    other = Coins(count=100)
+    made.append(
+        Outcome(replace(cell(None, task=other), tested="count=100"), make_run(tmp_path, other, "other", answering(1)))
+    )
+    found = sections(made)
+    assert [section.title for section in found] == ["coins, test, version 1", "coins (count=100), test, version 1"]
+    assert [[row.asked for row in section.rows] for section in found] == [["", "style=loud"], [""]]
+    assert "| Asked with |" in markdown("Coins", found[:1])
+    assert "Asked with" not in markdown("Coins", found[1:])
+
+
+def test_other_metrics_stand_under_the_number_of_their_row(tmp_path: Path) -> None:
+    (section,) = sections([Outcome(cell(None, task=Shelf()), make_run(tmp_path, Shelf(), "a", text_engine()))])
+    lines = markdown("Shelves", [section]).splitlines()
+    value = section.rows[0].found["HR@3"]
+    (line,) = (line for line in lines if line.startswith("| HR@3"))
+    assert f"{value.mean:.4f} [{value.low:.4f}, {value.high:.4f}]" in line
+    assert line.rstrip(" |").endswith("0.3000")
+    assert not any(line.startswith("| NDCG@10") for line in lines)  # the headline has a column of its own

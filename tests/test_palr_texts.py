@@ -18,7 +18,7 @@ from tasks.palr import PALR
 from tasks.palr_texts import Choices, Texts
 from tasks.sequential import LeaveOneOut
 
-PLAIN = Choices(share=1.0, seed=0, shown=3, wanted=2, stride=1, negatives=0, swaps=0.0, enrich=False)
+PLAIN = Choices(share=1.0, seed=0, shown=3, wanted=2, stride=1, negatives=0, swaps=0.0, enrich=False, mixed=True)
 LINES = ("abcdef", "abxyz", "mnab", "k")
 DIGEST = "eddfa8fbfc3d"
 """sha256 over every twentieth tuning text of ml-100k's chosen users, first twelve digits."""
@@ -89,6 +89,7 @@ LINE = st.text("abcdefkmnxyz", max_size=9).map(lambda text: "".join(dict.fromkey
         negatives=st.integers(0, 5),
         swaps=st.sampled_from([0.0, 0.5]),
         enrich=st.booleans(),
+        mixed=st.booleans(),
     ),
 )
 def test_every_window_keeps_the_rules(lines: list[str], how: Choices) -> None:
@@ -97,13 +98,14 @@ def test_every_window_keeps_the_rules(lines: list[str], how: Choices) -> None:
     met = set("".join(chosen.values()))
     for user, line in chosen.items():
         for window in made.windows_of(user):
-            history, targets, offered = map(letters, window)
+            history, targets, offered = map(letters, window[:3])
             assert 1 <= len(history) <= how.shown
             assert 1 <= len(targets) <= how.wanted
             assert len(set(history + targets)) == len(history + targets)
             assert set(targets) <= set(offered)
             assert len(set(offered)) == len(offered) <= len(targets) + how.negatives
             assert not (set(offered) - set(targets)) & set(line)
+            assert how.mixed or "".join(item for item in offered if item in targets) == targets
             assert set(history + offered) <= met  # nothing that only other users met
     assert list(made.windows()) == [window for user in made.users for window in made.windows_of(user)]
 

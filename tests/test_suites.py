@@ -10,6 +10,7 @@ from baselines.recbole import recbole
 from harness import registry
 from harness.grid.cells import Cell, Changes, change, expand
 from harness.tuning.recipe import find_recipe
+from tasks.palr import PALR
 from tasks.tallrec import TALLRec
 
 
@@ -70,10 +71,10 @@ def test_a_ready_alpaca_takes_the_place_of_the_general_stage() -> None:
     ]
 
 
-CONVENTIONAL = {"tallrec-table1-conventional", "sequential-ml-100k"}
+OTHERS = {"tallrec-table1-conventional", "sequential-ml-100k", "palr-ml-100k", "palr-order"}
 
 
-@pytest.mark.parametrize("name", sorted({*registry.suites()} - CONVENTIONAL))
+@pytest.mark.parametrize("name", sorted({*registry.suites()} - OTHERS))
 def test_every_suite_says_what_it_is_and_has_no_model(name: str) -> None:
     suite = registry.suite(name)
     assert suite.title.startswith("TALLRec")
@@ -95,3 +96,19 @@ def test_the_table_of_conventional_models_has_all_of_them() -> None:
     found = cells("sequential-ml-100k", Changes())
     assert {cell.model.name for cell in found if cell.model.engine == "recbole"} == {*recbole.names} - {"NAME"}
     assert {cell.seed for cell in found} == {None}
+
+
+def test_palr_asks_one_model_in_every_way_and_conventional_ones_once() -> None:
+    found = cells("palr-ml-100k", Changes(model=("base",), settings={"candidates": "0123"}))
+    tasks = [cell.task for cell in found if cell.model.name == "base"]
+    assert all(isinstance(task, PALR) and task.candidates == "0123" for task in tasks)
+    assert len(set(tasks)) == len(tasks) == 7
+    others = [cell for cell in found if cell.model.name != "base"]
+    assert {cell.model.engine for cell in others} == {"recbole", "simple"}
+    assert {cell.task for cell in others} == {PALR(variant="v1", candidates="0123")}
+
+
+def test_orders_of_candidates() -> None:
+    found = cells("palr-order", Changes(model=("base",), settings={"candidates": "0123"}))
+    asked = [(cell.task.order, cell.task.order_seed) for cell in found if isinstance(cell.task, PALR)]
+    assert asked == [("retriever", 0), ("reversed", 0), *(("shuffled", seed) for seed in range(5))]

@@ -89,14 +89,15 @@ class Changes:
 def change(grid: Grid, changes: Changes) -> Grid:
     """The grid with these changes.
 
-    Shots go to the blocks that tune. An adapter stands in for the stage before where blocks have one or an adapter
-    of their own, and goes to all blocks otherwise. Settings hold for what is tested, and for what is tuned on as far
-    as that does not say them itself.
+    Models go to the blocks that name none, where there are such, and else to all. Shots go to the blocks that tune. An
+    adapter stands in for the stage before where blocks have one or an adapter of their own, and goes to all blocks
+    otherwise. Settings hold for what is tested, and for what is tuned on as far as that does not say them itself.
     """
     staged = any(block.first or block.adapter for block in grid.blocks)
     if changes.first and not any(block.first for block in grid.blocks):
         raise BadSetting("--first-set is for grids with an earlier stage, and this one has none")
     tunes = any(block.tunes for block in grid.blocks)
+    named = all(block.model for block in grid.blocks)
     blocks = []
     for block in grid.blocks:
         if changes.adapter and (not staged or block.first or block.adapter):
@@ -105,7 +106,7 @@ def change(grid: Grid, changes: Changes) -> Grid:
             block = replace(block, shots=changes.shots)
         block = replace(
             block,
-            model=changes.model or block.model,
+            model=(changes.model or block.model) if named else (block.model or changes.model),
             seed=changes.seed or block.seed,
             train=changes.train or block.train,
             pool=changes.pool or block.pool,

@@ -1,14 +1,16 @@
 """A language model made from nothing: for tests, documentation and machines that reach no hub.
 
 `harness tune --task T --from-scratch tiny` trains a tokenizer and a small Llama on a task's own training texts and
-saves an ordinary Hugging Face folder. The loss covers the whole text, with a heavier weight on the first token of
-the answer, which is one of some hundred and forty. With `unlabelled` the texts are those that hold no preference
-label and no user of any split: a base for few-shot tuning that cannot know the answers.
+saves an ordinary Hugging Face folder. The recipe says how much prompt, answer and the answer's first token weigh in
+the loss, and whether every entry of a list is one token (`entries`), so that a model too small to spell can still list:
+its answers are spelt right or not at all, and say nothing of spelling. With `unlabelled` the texts are those that hold
+no preference label and no user of any split: a base for few-shot tuning that cannot know the answers.
 A kill loses at most the steps since the last checkpoint; the same command goes on.
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +27,7 @@ from harness.tuning.workshop import Clock, last_whole_checkpoint, made_once, qui
 from harness.types import Example
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
+ENTRY = re.compile(r' "[^"]+"')
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,9 @@ class Recipe:
     """A preset of `harness/recipes/`."""
 
     vocabulary: int
+    """Tokens of the byte-level BPE."""
+    entries: bool
+    """Whether what stands in double quotes, with the blank before it and the comma behind, is a token besides."""
     hidden_size: int
     intermediate_size: int
     layers: int
@@ -42,7 +48,11 @@ class Recipe:
     learning_rate: float
     warmup: float
     weight_decay: float
+    initializer_range: float
+    prompt_weight: float
+    """Of a token of the prompt in the loss, against 1 for the answer's."""
     answer_weight: float
+    """Of the answer's first token."""
 
     @classmethod
     def load(cls, name: str) -> Recipe:
@@ -138,6 +148,7 @@ def _weighted(texts: Sequence[Example], tokenizer: Any, recipe: Recipe) -> list[
         weight = [1.0] * len(ids)
         first = len(tokenizer(text.prompt).input_ids)
         if text.answer and first < len(ids):
+            weight[:first] = [recipe.prompt_weight] * first
             weight[first] = recipe.answer_weight
         rows.append({"input_ids": ids, "weight": weight})
     return rows
@@ -163,7 +174,7 @@ def _padded(tokenizer: Any) -> Any:
 
 def _tokenizer(texts: Sequence[str], recipe: Recipe) -> Any:
     """Byte-level BPE: any text can be written with it, whatever it was trained on."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     made = Tokenizer(models.BPE())
@@ -175,7 +186,10 @@ def _tokenizer(texts: Sequence[str], recipe: Recipe) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    made.train_from_iterator(texts, trainer)
+    entries = dict.fromkeys(entry for text in texts for entry in ENTRY.findall(text)) if recipe.entries else {}
+    made.train_from_iterator((ENTRY.sub("", text) for text in texts) if recipe.entries else texts, trainer)
+    both = (AddedToken(one, normalized=False, special=False) for entry in entries for one in (entry, entry + ","))
+    made.add_tokens(list(both))
     made.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", special_tokens=[(BOS, made.token_to_id(BOS))]
     )
@@ -195,6 +209,7 @@ def _config(recipe: Recipe, tokenizer: Any) -> Any:
         num_attention_heads=recipe.heads,
         num_key_value_heads=recipe.heads,
         max_position_embeddings=recipe.context,
+        initializer_range=recipe.initializer_range,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
