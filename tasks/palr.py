@@ -128,8 +128,13 @@ class PALR(LeaveOneOut):
         return self.texts[f"{self._kind}_retrieval"].format(history=shown, profile=profile, candidates=offered)
 
     def ordered(self, instance: Instance) -> Sequence[Item]:
-        """The candidates in the order in which they are written. InstanceFailed: the first stage found none."""
+        """The candidates in the order in which they are written.
+
+        InstanceFailed: the first stage found none. MissingData: no first stage is named.
+        """
         found = instance.shortlist
+        if found is None:
+            self._stage("retrieval", "")
         if not found:
             raise InstanceFailed("the first stage found no candidates")
         if self.order == "shuffled":
@@ -260,16 +265,19 @@ class PALR(LeaveOneOut):
 
     @cached_property
     def _retrieval(self) -> Stage | None:
-        """The first stage. MissingData: none is named, though candidates are to be offered."""
-        if self.variant == "v1" and not self.candidates:
-            return None
-        return find_stage(Path(self.runs), "retrieval", self.candidates, f"{self._makes('retrieval')} recbole:SASRec")
+        return self._stage("retrieval", self.candidates) if self.candidates else None
 
     @cached_property
     def _profiles(self) -> Stage | None:
-        if not self.profile:
-            return None
-        return find_stage(Path(self.runs), "palr-profile", self.profile, f"{self._makes('palr-profile')} MODEL")
+        return self._stage("palr-profile", self.profile) if self.profile else None
+
+    def _stage(self, task: str, digest: str) -> Stage:
+        """A run of an earlier stage. MissingData: there is no such run; the message has the command that makes one."""
+        same = {"dataset": self.dataset, "k_core": self.k_core, "min_rating": self.min_rating}
+        default = {k.name: k.default for k in knobs(LeaveOneOut)}
+        told = "".join(f" --set {name}={value}" for name, value in same.items() if value != default[name])
+        model = "recbole:SASRec" if task == "retrieval" else "MODEL"
+        return find_stage(Path(self.runs), task, digest, f"harness run --task {task}{told} --model {model}")
 
     def _check(self, stage: Stage, split: Split) -> None:
         """StaleRun: the first stage was asked other questions."""
@@ -282,12 +290,6 @@ class PALR(LeaveOneOut):
     @cached_property
     def _whole(self) -> Dataset:
         return without_repeats(load(self.dataset))
-
-    def _makes(self, task: str) -> str:
-        same = {"dataset": self.dataset, "k_core": self.k_core, "min_rating": self.min_rating}
-        default = {k.name: k.default for k in knobs(LeaveOneOut)}
-        told = "".join(f" --set {name}={value}" for name, value in same.items() if value != default[name])
-        return f"harness run --task {task}{told} --model"
 
 
 def _draw(seed: int, instance: str, item: ItemId) -> str:

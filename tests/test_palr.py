@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +188,12 @@ class TestFirstStage:
     def test_none_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(MissingData, match="no run of 'retrieval' is named; make one with `harness run --task "
                            "retrieval --set k_core=5 --model recbole:SASRec` and name it by the digits"):  # fmt: skip
-            next(PALR(runs=str(tmp_path)).instances())
+            check_task(PALR(runs=str(tmp_path)))
+
+    def test_conventional_models_need_none(self) -> None:
+        ours, plain = (list(islice(task.instances(), 9)) for task in (PALR(), PALR(variant="v1")))
+        assert [(q.id, q.history, q.relevance) for q in ours] == [(q.id, q.history, q.relevance) for q in plain]
+        assert all(q.shortlist is None for q in ours)
 
     def test_another_is_named(self, palr: PALR) -> None:
         with pytest.raises(MissingData, match=f"there is no run '0123' .*{palr.candidates} .simple:popularity."):
