@@ -228,6 +228,7 @@ def language_model(job: Job, base: Base, adapter: Adapter | None) -> Contestant:
         "dtype": checkpoint.dtype,
         "template": template_identity(template),
         "context": context_of(checkpoint, job.options),
+        **({"structured": job.options.structured} if job.options.structured and base.kind == "vllm" else {}),
     }
     how = ", ".join([base.kind, checkpoint.dtype, *([] if template == job.task.template else [template])])
     name = checkpoint.name + (f" + {adapter.name}" if adapter else "") + f" ({how})"

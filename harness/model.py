@@ -52,14 +52,19 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How an engine runs. Recorded with a run, but not part of its identity, since no score depends on it; the one
-    exception is the longest prompt, which decides what fails, and is."""
+    """How an engine runs. Recorded with a run, but not part of its identity, since no score depends on it; the
+    exceptions are the longest prompt, which decides what fails, and how generations are held to texts: they are."""
 
     max_model_len: int | None = knob(None, "longest prompt and answer in tokens; default: what the model allows", low=1)
     batch_tokens: int = knob(8192, "tokens that transformers puts into one forward pass", low=1)
     tensor_parallel: int = knob(1, "devices that share one copy of the model (vLLM)", low=1)
     gpu_memory: float = knob(0.9, "share of the GPU's memory that vLLM takes", low=0.05, high=1)
     kv_cache_gib: int = knob(2, "memory for vLLM's key-value cache on a CPU, in GiB", low=1)
+    structured: int = knob(
+        0,
+        "most texts that vLLM's structured outputs hold a generation to; above, and on transformers, a prefix tree",
+        low=0,
+    )
     threads: int | None = knob(None, "CPU threads; default: as many as there are cores", low=1)
 
 

@@ -88,7 +88,8 @@ def aligned(paths: Sequence[Path], metrics: Sequence[Metric]) -> dict[str, tuple
     found: dict[str, tuple[list[Rows], Users]] = {}
     for metric in metrics:
         common = [name for name in ids if all(run[name].rows.get(metric.name) is not None for run in runs)]
-        if common:
+        # Failed instances have a row in every metric: they alone do not make it apply.
+        if any(run[name].failure is None for run in runs for name in common):
             users = [codes.setdefault(runs[0][name].user, len(codes)) for name in common]
             tables = [np.array([run[name].rows[metric.name] for name in common], dtype=np.float64) for run in runs]
             found[metric.name] = tables, np.array(users, dtype=np.int64)

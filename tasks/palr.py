@@ -25,7 +25,7 @@ is for ml-100k.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -34,7 +34,7 @@ from typing import Any, ClassVar, Literal
 
 from harness.data import Dataset, load
 from harness.data.filters import without_repeats
-from harness.errors import InstanceFailed, NotApplicable, StaleRun
+from harness.errors import BadSetting, InstanceFailed, NotApplicable, StaleRun
 from harness.exposure import ARP, Coverage
 from harness.knobs import knob, knobs
 from harness.metrics import NDCG, HitRate, MeanOf, Metric
@@ -42,6 +42,7 @@ from harness.parsing import RULES, Names, Outcome, Reading, read
 from harness.stages import Stage, find_stage
 from harness.types import Choose, Example, Generate, Instance, Item, ItemId, Prediction, Program, Split, ask
 from harness.written import AboveShuffled, AsFound, Ceiling, Lenient, Share, Shuffled
+from tasks.palr_lists import Entries, entry, listed, text_of
 from tasks.palr_texts import Choices, Texts
 from tasks.prompts import load_texts
 from tasks.recipes import load_recipes
@@ -49,6 +50,8 @@ from tasks.sequential import LeaveOneOut
 
 TEN = 10
 """Lines that are asked for, and read."""
+TOP = 50
+"""Candidates, as in the paper."""
 YEAR = re.compile(r" \(\d{4}\)$")
 HIT, GAIN = HitRate(TEN), NDCG(TEN)
 
@@ -67,11 +70,11 @@ class PALR(LeaveOneOut):
     k_core: int = knob(5, "events that every user and item must have; 0 is no filter", instances=True, low=0)
     variant: Literal["v1", "v2"] = knob("v2", "without candidates, or with those of a retrieval run")
     candidates: str = knob("", "digest of the run of task 'retrieval' whose items are offered")
-    top: int = knob(50, "how many of them", low=1)
+    top: int = knob(TOP, "how many of them", low=1)
     order: Literal["retriever", "reversed", "shuffled"] = knob("retriever", "in which they are written")
     order_seed: int = knob(0, "shuffles them")
     remove_seen: bool = knob(True, "take out of them what the user has seen")
-    profile: str = knob("", "digest of a run of task 'palr-profile' whose keywords stand in the prompt")
+    profile: str = knob("", "digest of a run of task 'palr-profile' whose answers stand in the prompt")
     runs: str = knob("runs", "folder that holds these runs", hashed=False)
     shown: int = knob(20, "how many items of the history are in the prompt", low=1)
     year: bool = knob(False, "keep the year in the titles of films")
@@ -84,10 +87,13 @@ class PALR(LeaveOneOut):
     users_seed: int = knob(0, "draws them, and all else in the tuning texts", tuning=True)
     stride: int = knob(1, "events from one text of a user to the next", low=1, tuning=True)
     recommend: float = knob(1.0, "share of v2's texts that are told without candidates, too", high=1, tuning=True)
-    negatives: int = knob(40, "similar items beside the targets of a text, at most", low=0, tuning=True)
+    negatives: int = knob(
+        40, "similar items beside the targets of a text, at most; so many or fewer are drawn", low=0, tuning=True
+    )
     swaps: float = knob(0.1, "chance that a target changes places with an item of the history", high=1, tuning=True)
     enrich: bool = knob(True, "fill short lists from the user's 3-hop affinity", tuning=True)
     mixed: bool = knob(True, "candidates of a text in no order; false keeps the targets in theirs", tuning=True)
+    drawn: bool = knob(False, "targets of a text in a drawn order, not in that of time", tuning=True)
 
     @cached_property
     def texts(self) -> Mapping[str, str]:
@@ -102,12 +108,21 @@ class PALR(LeaveOneOut):
         stages = {"candidates": self._retrieval, "profile": self._profiles}
         return {name: stage for name, stage in stages.items() if stage is not None}
 
+    def __post_init__(self) -> None:
+        if self.shown > self.max_history:
+            raise BadSetting(f"shown={self.shown} is more than max_history={self.max_history}; raise that, too")
+
     def instances(self, split: Split = "test") -> Iterator[Instance]:
+        if split != "train":
+            for told in self.stages.values():
+                self._check(told, split)
         stage = None if split == "train" else self._retrieval
         if stage is None:
             yield from super().instances(split)
             return
-        self._check(stage, split)
+        if (kept := stage.manifest["settings"]["n"]) < self.top:
+            what = f"run {stage.name} has {kept} items for each user, and top={self.top}"
+            raise StaleRun(f"{what}; make one with `{self._command('retrieval')}`")
         for instance in super().instances(split):
             if instance.id not in stage.lists:
                 raise StaleRun(f"run {stage.name} has no candidates for {instance.id}; make one of all instances")
@@ -158,13 +173,12 @@ class PALR(LeaveOneOut):
     @cached_property
     def names(self) -> Names:
         """The catalogue for the reader of answers."""
-        return Names([Item(item.id, self.said(item)) for item in self._data.items], self.codes or None)
+        return Names(self._data.items, self.codes, {item.id: self.said(item) for item in self._data.items})
 
     def read(self, instance: Instance, text: str, finish: Literal["stop", "length"]) -> Reading:
         """What an answer names, line by line."""
         offered = None if self.variant == "v1" else {item.id for item in instance.shortlist or ()}
-        met = {event.item.id for event in instance.history} | instance.excluded
-        return read(text, self.names, candidates=offered, history=met, finish=finish, limit=TEN)
+        return read(text, self.names, candidates=offered, history=instance.excluded, finish=finish, limit=TEN)
 
     def examples(self, split: Split = "train") -> Iterator[Example]:
         """Texts of the chosen users' training events; for validation what each user did next, without candidates."""
@@ -191,7 +205,7 @@ class PALR(LeaveOneOut):
         """What the tuning texts are made from."""
         how = Choices(
             *(self.users, self.users_seed, self.shown, TEN, self.stride),
-            *(self.negatives, self.swaps, self.enrich, self.mixed),
+            *(self.negatives, self.swaps, self.enrich, self.mixed, self.drawn),
         )
         return Texts(list(self.timelines()), self._catalogue.places, how)
 
@@ -204,43 +218,50 @@ class PALR(LeaveOneOut):
 
     def _spell(self, instance: Instance) -> Program[Prediction]:
         """One choice a place, from what is left. The items of one text are one choice."""
-        prompt, written, chosen = self.prompt(instance), "", list[ItemId]()
-        options, barred = self._options(instance)
-        free = len({*options} - {*barred})
-        for _ in range(min(TEN, free)):
-            reply = yield from ask(Generate(prompt + written, self.max_tokens, options=options, barred=barred))
-            chosen.append(self._meant(instance, reply.text))
-            written += reply.text + ","
-            barred = (*barred, reply.text)
-        facts = {**dict.fromkeys((outcome.value for outcome in Outcome), 0.0), "exact": float(len(chosen))}
-        facts |= {"lines": float(len(chosen)), "spelled": float(len(chosen))}
-        return Prediction(Prediction.ranked(chosen).scores, facts, written.rstrip(","), tuple(chosen))
+        prompt, written = self.prompt(instance), list[str]()
+        entries = self._entries(instance)
+        barred = self._barred(instance, entries)
+        count = min(TEN, len(entries.owners) - len(barred))
+        for place in range(count):
+            options, close = (entries.inner, ",") if place < count - 1 else (entries.last, "")
+            taken = tuple(entry(text, close) for text in (*barred, *written))
+            before = prompt + "".join(map(entry, written))
+            reply = yield from ask(Generate(before, self.max_tokens, options=options, barred=taken))
+            written.append(text_of(reply.text))
+        chosen = [self._meant(instance, entries.owners[text]) for text in written]
+        kept = [item for item in chosen if item not in instance.excluded]
+        facts = {**dict.fromkeys((outcome.value for outcome in Outcome), 0.0), "exact": float(len(kept))}
+        facts |= {"in_history": float(len(chosen) - len(kept)), "lines": float(count), "spelled": float(count)}
+        return Prediction(Prediction.ranked(kept).scores, facts, listed(written), tuple(kept))
 
-    def _options(self, instance: Instance) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What may be written at a place, and of that what may not."""
-        if self.variant == "v2":
-            return tuple(dict.fromkeys(f' "{self.said(item)}"' for item in self.ordered(instance))), ()
-        seen = instance.excluded if self.remove_seen else frozenset()
-        return self._everything, tuple(self._everything[self._catalogue.places[item]] for item in sorted(seen))
+    def _entries(self, instance: Instance) -> Entries:
+        return self._everything if self.variant == "v1" else Entries.of(self.ordered(instance), self.said)
 
     @cached_property
-    def _everything(self) -> tuple[str, ...]:
-        return tuple(f' "{self.said(item)}"' for item in self._data.items)
+    def _everything(self) -> Entries:
+        return Entries.of(self._data.items, self.said)
 
-    def _meant(self, instance: Instance, option: str) -> ItemId:
-        offered = instance.shortlist if self.variant == "v2" else None
-        among = self._data.items if offered is None else offered
-        fitting = [item.id for item in among if f' "{self.said(item)}"' == option]
-        return next((item for item in fitting if item not in instance.excluded), fitting[0])
+    def _barred(self, instance: Instance, entries: Entries) -> Sequence[str]:
+        """Texts of the catalogue that name only what the user has seen; candidates are without these already."""
+        if self.variant == "v2" or not self.remove_seen:
+            return ()
+        seen = self._seen(instance)
+        items = (self._data.items[self._catalogue.places[item]] for item in sorted(seen))
+        texts = dict.fromkeys(map(self.said, items))
+        return [text for text in texts if seen >= set(entries.owners[text])]
+
+    @staticmethod
+    def _meant(instance: Instance, items: Sequence[ItemId]) -> ItemId:
+        return next((item for item in items if item not in instance.excluded), items[0])
 
     def _score(self, instance: Instance) -> Program[Prediction]:
+        """Each candidate as the first of a list."""
         if self.variant == "v1":
             raise NotApplicable("answer=score ranks candidates, and variant=v1 has none; use variant=v2")
-        said = {item.id: f' "{self.said(item)}"' for item in self.ordered(instance)}
-        options = tuple(dict.fromkeys(said.values()))
-        reply = yield from ask(Choose(self.prompt(instance), options))
-        score = dict(zip(options, reply.values, strict=True))
-        return Prediction({item: score[text] for item, text in said.items()})
+        entries = self._entries(instance)
+        reply = yield from ask(Choose(self.prompt(instance), entries.inner))
+        scores = zip(entries.owners.values(), reply.values, strict=True)
+        return Prediction({item: score for items, score in scores for item in items if item not in instance.excluded})
 
     @property
     def _kind(self) -> str:
@@ -259,9 +280,15 @@ class PALR(LeaveOneOut):
         return self.texts["with_profile"].format(profile=words) if words else ""
 
     def _offered(self, instance: Instance, found: Sequence[ItemId]) -> tuple[Item, ...]:
-        met = {event.item.id for event in instance.history} | instance.excluded if self.remove_seen else ()
+        met = self._seen(instance) if self.remove_seen else frozenset()
         kept = [item for item in found if item not in met][: self.top]
         return tuple(self._data.items[self._catalogue.places[item]] for item in kept)
+
+    def _seen(self, instance: Instance) -> Set[ItemId]:
+        """All that the user met before, also where `masking=none` excludes none of it."""
+        user = self._codes[instance.user]
+        place = self._asked(instance.id.partition("-")[0], user)
+        return instance.excluded or {self._data.items[code].id for code in self._met(user)[:place]}
 
     @cached_property
     def _retrieval(self) -> Stage | None:
@@ -273,11 +300,17 @@ class PALR(LeaveOneOut):
 
     def _stage(self, task: str, digest: str) -> Stage:
         """A run of an earlier stage. MissingData: there is no such run; the message has the command that makes one."""
+        return find_stage(Path(self.runs), task, digest, self._command(task))
+
+    def _command(self, task: str) -> str:
+        """How to make a run of an earlier stage that goes with this task."""
         same = {"dataset": self.dataset, "k_core": self.k_core, "min_rating": self.min_rating}
+        if task == "retrieval" and self.top > TOP:
+            same["n"] = self.top
         default = {k.name: k.default for k in knobs(LeaveOneOut)}
-        told = "".join(f" --set {name}={value}" for name, value in same.items() if value != default[name])
+        told = "".join(f" --set {name}={value}" for name, value in same.items() if value != default.get(name))
         model = "recbole:SASRec" if task == "retrieval" else "MODEL"
-        return find_stage(Path(self.runs), task, digest, f"harness run --task {task}{told} --model {model}")
+        return f"harness run --task {task}{told} --model {model}"
 
     def _check(self, stage: Stage, split: Split) -> None:
         """StaleRun: the first stage was asked other questions."""
@@ -285,7 +318,10 @@ class PALR(LeaveOneOut):
         ours = {name: getattr(self, name) for name in ("dataset", "k_core", "min_rating")}
         for name, value in {**ours, **self.data_digests(), "split": split}.items():
             if theirs.get(name) != value:
-                raise StaleRun(f"run {stage.name} has {name}={theirs.get(name)}, and {name}={value} is needed")
+                raise StaleRun(
+                    f"run {stage.name} has {name}={theirs.get(name)}, and {name}={value} is needed; make one with "
+                    f"`{self._command(stage.manifest['task'])}`"
+                )
 
     @cached_property
     def _whole(self) -> Dataset:

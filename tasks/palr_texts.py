@@ -52,11 +52,14 @@ class Choices:
     stride: int
     """Events from one window of a user to the next."""
     negatives: int
+    """At most; from none to so many are drawn, each number as often."""
     swaps: float
     """Chance that an item of a text's label changes places with one of its history."""
     enrich: bool
     mixed: bool
     """Whether the candidates stand in no order; else the targets keep theirs among the others."""
+    drawn: bool = False
+    """Whether the targets stand in a drawn order; else in that of time."""
 
 
 class Texts:
@@ -90,6 +93,8 @@ class Texts:
             history, targets = events[max(0, place - how.shown) : place], events[place : place + how.wanted]
             history, targets = _swapped(history, targets, how.swaps, random)
             targets = [*targets, *_drawn(affine, how.wanted - len(targets), random)]
+            if how.drawn:
+                targets = [targets[place] for place in random.permutation(len(targets))]
             offered = _among(targets, self._similar(events, targets, random), how.mixed, random)
             yield Window(tuple(history), tuple(targets), offered, random.random())
 
@@ -118,9 +123,9 @@ class Texts:
         return found
 
     def _similar(self, events: Sequence[int], targets: Sequence[int], random: np.random.Generator) -> list[int]:
-        """Items that many users met beside the targets, drawn in proportion to how many did."""
+        """Items that many users met beside the targets, drawn in proportion to how many did; how many is drawn, too."""
         weight = self._beside(targets, events)
-        count = min(self._how.negatives, int(np.count_nonzero(weight)))
+        count = min(int(random.random() * (self._how.negatives + 1)), int(np.count_nonzero(weight)))
         if not count:
             return []
         # The smallest of exponential times whose rates are the weights: so drawing needs plain doubles alone.

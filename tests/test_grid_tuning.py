@@ -61,7 +61,7 @@ def test_killed_while_it_tunes_it_ends_with_the_same_table(
     _, table = whole
     assert finished(start(label_free, cut), "1 engine start") == table
     rows = [line for line in table.splitlines() if line.startswith("| ") and "0.5000" in line]
-    assert [[cell.strip() for cell in row.split("|")[3:5]] for row in rows] == [
+    assert [[cell.strip() for cell in row.split("|")[4:6]] for row in rows] == [
         ["0", ""],
         ["8", "0, 1"],
         ["16", "0, 1"],

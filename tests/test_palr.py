@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from itertools import islice
@@ -16,6 +16,7 @@ from harness.cli.options import make_task
 from harness.engines import FunctionEngine
 from harness.errors import BadSetting, MissingData, NotApplicable, RequestFailed, StaleRun
 from harness.evaluation import Job, perform
+from harness.knobs import settings
 from harness.model import Model
 from harness.registry import build, task_kinds
 from harness.runner import drive, evaluate
@@ -24,7 +25,20 @@ from harness.signature import identify
 from harness.stages import find_stage
 from harness.store import SCHEMA, Run, records
 from harness.testing import TaskContract, check_task
-from harness.types import Choose, Generate, Instance, Item, Key, Prediction, Reply, Request, Scores, Split, Text
+from harness.types import (
+    Choose,
+    Generate,
+    Instance,
+    Item,
+    Key,
+    Prediction,
+    Program,
+    Reply,
+    Request,
+    Scores,
+    Split,
+    Text,
+)
 from tasks.palr import PALR
 from tasks.palr_profile import PALRProfile
 from tasks.prompts import load_texts
@@ -80,8 +94,8 @@ def test_v2_holds_its_contract(palr: PALR) -> None:
     findings = check_task(palr)
     assert all(finding.holds for finding in findings), findings
     said = [finding.what for finding in findings]
-    assert "every shortlist is what an earlier stage found (0 of 943 are not)" in said
-    assert "no question depends on what is right (0 of 200 do)" in said
+    assert "every shortlist is what an earlier stage found, in its order (0 of 943 are not)" in said
+    assert "no question and no reading depends on what is right (0 of 200 do)" in said
 
 
 class Injecting(PALR):
@@ -102,7 +116,32 @@ class Telling(PALR):
         return f"{super().prompt(instance)} {right}"
 
 
-@pytest.mark.parametrize(("kind", "what"), [(Injecting, "every shortlist is"), (Telling, "no question depends")])
+class Lifting(PALR):
+    """One that puts a target that was found in the first place."""
+
+    def instances(self, split: Split = "test") -> Iterator[Instance]:
+        for instance in super().instances(split):
+            first = sorted(instance.shortlist or (), key=lambda item: item.id not in instance.relevance)
+            yield replace(instance, shortlist=tuple(first))
+
+
+class Reading(PALR):
+    """One that finds in every answer what is right."""
+
+    def solve(self, instance: Instance) -> Program[Prediction]:
+        yield from super().solve(instance)
+        return Prediction.ranked([*instance.relevance])
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        (Injecting, "every shortlist is"),
+        (Lifting, "every shortlist is"),
+        (Telling, "no question and no reading"),
+        (Reading, "no question and no reading"),
+    ],
+)
 def test_a_protocol_that_cheats_is_found_out(kind: type[PALR], what: str, runs: Path, found: str) -> None:
     failed = [finding.what for finding in check_task(kind(candidates=found, runs=str(runs))) if not finding.holds]
     assert [said for said in failed if said.startswith(what)]
@@ -208,8 +247,46 @@ class TestFirstStage:
         with pytest.raises(StaleRun, match="has split=test, and split=valid is needed"):
             next(palr.instances("valid"))
 
+    def test_of_fewer_items(self, palr: PALR) -> None:
+        with pytest.raises(
+            StaleRun, match=r"has 60 items for each user, and top=61; make one with `.* --set n=61 --model"
+        ):
+            next(with_(palr, top=61).instances())
+
+    def test_a_longer_history_than_there_is(self) -> None:
+        with pytest.raises(BadSetting, match="shown=60 is more than max_history=50; raise that, too"):
+            PALR(shown=60)
+
 
 class TestAnswers:
+    def test_a_film_may_keep_its_year(self, palr: PALR, asked: Instance) -> None:
+        said = [item for item in asked.shortlist or () if not item.text.endswith("(1997)")][:2]
+        wrong = f"{palr.said(said[1])} (1897)"
+        found = answers(palr, asked, Text(f' "{said[0].text}", "{palr.said(said[1])}", "{wrong}"'))
+        assert found.ranking("") == tuple(item.id for item in said)
+        assert (found.facts["exact"], found.facts["not_in_catalogue"]) == (2, 1)
+
+    @pytest.mark.parametrize("way", [{}, {"decoding": "constrained"}, {"answer": "score"}])
+    def test_what_was_seen_is_no_answer_however_it_is_given(self, palr: PALR, asked: Instance, way: Any) -> None:
+        """Also where it is offered. Without masking it is one, as for conventional models."""
+        task = with_(palr, remove_seen=False, top=3, **way)
+        seen = next(item for item in palr.catalogue().items if item.id in asked.excluded)
+        offered = (seen, *(asked.shortlist or ())[:2])
+        for excluded, best in ((asked.excluded, offered[1].id), (frozenset[str](), seen.id)):
+            question = replace(asked, shortlist=offered, excluded=excluded)
+            engine = FunctionEngine(lambda key, request: _first_first(palr, offered, request), Generate, Choose)
+            ((_, found, _),) = drive([("", task.solve(question))], engine)
+            assert isinstance(found, Prediction)
+            assert found.ranking("")[0] == best
+            assert found.facts.get("in_history", 0) == (seen.id not in found.scores and "answer" not in way)
+
+    def test_all_that_was_seen_is_taken_out_without_masking(self, runs: Path, found: str) -> None:
+        palr = PALR(candidates=found, runs=str(runs), masking="none", shown=2, max_history=2)
+        lines = {line.user: line for line in palr.timelines()}
+        for question in palr.instances():
+            met = {event.item.id for event in lines[question.user].events}
+            assert met.isdisjoint(item.id for item in question.shortlist or ())
+
     def test_a_list_is_its_ranking(self, palr: PALR, asked: Instance) -> None:
         said = [palr.said(item) for item in asked.shortlist or ()][:10]
         found = answers(palr, asked, Text(" " + ", ".join(f'"{title}"' for title in said)))
@@ -274,11 +351,13 @@ class TestConstrained:
         listed = [item.id for item in asked.shortlist or ()]
         assert found.ranking("") == tuple(listed[::-1][:10])
         assert len(engine.asked) == 10
-        assert engine.asked[2].prompt == task.prompt(asked) + "".join(
-            f"{o}," for o in engine.asked[0].options[::-1][:2]
-        )
-        assert engine.asked[2].barred == engine.asked[0].options[::-1][:2]
-        assert found.text == ",".join(engine.asked[0].options[::-1][:10])
+        first, last = engine.asked[0], engine.asked[-1]
+        assert engine.asked[2].prompt == task.prompt(asked) + "".join(first.options[::-1][:2])
+        assert engine.asked[2].barred == first.options[::-1][:2]
+        # Closed by a comma as in the texts that a model was tuned on, but for the last.
+        assert all(option.endswith('",') for option in first.options)
+        assert last.options == tuple(option.removesuffix(",") for option in first.options)
+        assert found.text == "".join(first.options[::-1][:10]).removesuffix(",")
         assert found.facts["exact"] == found.facts["lines"] == 10
 
     def test_no_more_than_there_are(self, palr: PALR) -> None:
@@ -294,10 +373,13 @@ class TestConstrained:
         ((_, found, _),) = drive([(instance.id, task.solve(instance))], engine)
         assert isinstance(found, Prediction)
         first = engine.asked[0]
-        assert len(first.options) == len(task.catalogue().items)
-        assert all(request.options is first.options for request in engine.asked)
-        seen = {f' "{task.said(item)}"' for item in task.catalogue().items if item.id in instance.excluded}
+        items = task.catalogue().items
+        assert first.options == tuple(dict.fromkeys(f' "{task.said(item)}",' for item in items))
+        assert all(request.options is first.options for request in engine.asked[:9])
+        fresh = {task.said(item) for item in items if item.id not in instance.excluded}
+        seen = {f' "{task.said(item)}",' for item in items if task.said(item) not in fresh}
         assert set(first.barred) == seen
+        assert len(seen) < len(instance.excluded)  # he saw one of two films called Chasing Amy
         assert len(found.scores) == 10
         assert instance.excluded.isdisjoint(found.scores)
 
@@ -368,10 +450,24 @@ class TestProfile:
         prompt = asks.prompt(next(asks.instances()))
         assert f'User watched movies "Home Alone". User preference: {written}.\nOutput:' in prompt
         assert set(asks.stages) == {"profile"}
+        with pytest.raises(
+            StaleRun, match=r"has k_core=5, and k_core=6 is needed; make one with `harness run --task palr"
+        ):
+            next(replace(asks, k_core=6).instances())
 
     def test_beauty_has_no_keywords(self) -> None:
         with pytest.raises(BadSetting, match="dataset='amazon-beauty' should be one of ml-100k, ml-1m"):
             build(PALRProfile, {"dataset": "amazon-beauty"}, "task")
+
+
+def _first_first(palr: PALR, offered: Sequence[Item], request: Request) -> Reply:
+    """A model that likes candidates in the order in which they are offered."""
+    if isinstance(request, Choose):
+        return Scores(tuple(-float(place) for place, _ in enumerate(request.options, 1)))
+    assert isinstance(request, Generate)
+    if request.options:
+        return Text(next(option for option in request.options if option not in request.barred))
+    return Text(" " + ", ".join(f'"{palr.said(item)}"' for item in offered))
 
 
 def _kept(task: PALRProfile, engine: FunctionEngine, folder: Path) -> Path:
@@ -381,6 +477,9 @@ def _kept(task: PALRProfile, engine: FunctionEngine, folder: Path) -> Path:
     manifest = {
         "task": task.name,
         "model": {"name": "fake"},
+        "settings": dict(settings(task)),
+        "data": dict(task.data_digests()),
+        "split": "test",
         "schema": SCHEMA,
         "identity": identity._asdict(),
     }

@@ -265,6 +265,29 @@ def test_codes_that_could_be_part_of_a_title(codes: dict[str, str], message: str
         Names([Item("0", "x")], codes)
 
 
+def test_what_a_prompt_shows_is_a_name_beside_the_whole_title() -> None:
+    items = [Item("1", "Hamlet (1990)"), Item("2", "Hamlet (1996)"), Item("3", "Usual Suspects, The (1995)")]
+    names = Names(items, shown={"1": "Hamlet", "2": "Hamlet", "3": "Usual Suspects, The"})
+    found = {
+        text: names.find(text) for text in ("Hamlet", "Hamlet (1996)", "the usual suspects (1995)", "Hamlet (1948)")
+    }
+    assert {text: what and (what.items, what.match) for text, what in found.items()} == {
+        "Hamlet": (("1", "2"), "exact"),
+        "Hamlet (1996)": (("2",), "exact"),
+        "the usual suspects (1995)": (("3",), "normalised"),
+        "Hamlet (1948)": None,
+    }
+    assert names.collisions.text == (("1", "2"),)
+
+
+def test_a_product_may_be_named_without_its_code() -> None:
+    names = Names([Item("1", "Red Polish")], {"1": "B004ZT0SSG"}, {"1": "B004ZT0SSG (Red Polish)"})
+    for text in ("B004ZT0SSG (Red Polish)", "Red Polish", "B004ZT0SSG"):
+        what = names.find(text)
+        assert what is not None
+        assert (what.items, what.match) == (("1",), "exact")
+
+
 def test_misuse() -> None:
     with pytest.raises(ValueError, match="same id"):
         Names([Item("0", "x"), Item("0", "y")])

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import permutations
 from math import isnan, log2
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from harness.metrics import NDCG, Answer, HitRate, Metric
+from harness.scoring import aligned
+from harness.store import SCHEMA, Record, Run
 from harness.types import Instance, Item, Prediction
 from harness.written import AboveShuffled, AsFound, Ceiling, Lenient, Share, Shuffled, by_chance
 
@@ -85,3 +88,16 @@ def test_names_tell_them_apart() -> None:
         metric.name for metric in (Lenient(NDCG(10)), AsFound(NDCG(10)), Shuffled(NDCG(10)), AboveShuffled(NDCG(10)))
     ]
     assert made == ["NDCG@10[lenient]", "NDCG@10[identity]", "NDCG@10[random]", "NDCG@10[above random]"]
+
+
+def test_failed_answers_alone_give_no_lenient_score(tmp_path: Path) -> None:
+    """A model that ranks by likelihood writes no list; that it failed to answer once does not make one."""
+    metrics: list[Metric] = [HitRate(2), Lenient(HitRate(2))]
+    question = Instance("q", "u", (), None, {"a": 1.0})
+    given = {"answered": Prediction({"a": 1.0}), "failed": None}
+    with Run.open(tmp_path / "run", {"schema": SCHEMA, "identity": {}}) as run:
+        for name, prediction in given.items():
+            rows = {metric.name: metric.measure(Answer.of(question, prediction)) for metric in metrics}
+            failure = None if prediction else "InstanceFailed"
+            run.append(Record(name, "u", rows, {}, (), False, {}, (0, 0), failure=failure))
+    assert set(aligned([tmp_path / "run"], metrics)) == {"HR@2"}

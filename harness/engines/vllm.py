@@ -41,9 +41,6 @@ from harness.types import Generate
 
 CAPACITY = 1024
 """Programs in flight: as many sequences as vLLM runs at once on a large GPU."""
-STRUCTURED = 0
-"""Most options that are left to vLLM's structured outputs. None: to ask for a token at each branching of their tree
-takes a half to a fifth of the time for 3 to 50 options, and writes what transformers writes."""
 
 
 def load(checkpoint: Checkpoint, adapters: Sequence[Adapter], options: EngineOptions) -> LoadedModel:
@@ -113,7 +110,7 @@ class VllmModel:
     kind = "vllm"
 
     def __init__(self, checkpoint: Checkpoint, adapters: Sequence[Adapter], options: EngineOptions) -> None:
-        self.structured = STRUCTURED
+        self.structured = options.structured
         """Most options that are left to vLLM's structured outputs."""
         self.version = f"{vllm_version()} torch {version('torch')}"
         self._checkpoint = checkpoint

@@ -48,14 +48,22 @@ class Collisions(NamedTuple):
 class Names:
     """The names of a catalogue, indexed once and shared by all answers; it never changes."""
 
-    def __init__(self, items: Sequence[Item], codes: Mapping[ItemId, str] | None = None) -> None:
-        """`codes` are second names, such as ASINs. ValueError: two items have one id, or a code is not of six or
-        more ASCII letters and digits."""
+    def __init__(
+        self,
+        items: Sequence[Item],
+        codes: Mapping[ItemId, str] | None = None,
+        shown: Mapping[ItemId, str] | None = None,
+    ) -> None:
+        """`codes` are second names, such as ASINs; `shown` is how a prompt writes an item, where that is not its text,
+        which remains a name of it. ValueError: two items have one id, or a code is not of six or more ASCII letters
+        and digits."""
         if len({item.id for item in items}) != len(items):
             raise ValueError("two items of the catalogue have the same id")
-        self._texts = _grouped((item.text.strip(), item.id) for item in items)
+        asked = [(text.strip(), item.id) for item in items if (text := (shown or {}).get(item.id, item.text))]
+        known = [*asked, *((item.text.strip(), item.id) for item in items)]
+        self._texts = _grouped(known)
         forms = {text: normal(text) for text in self._texts}
-        self._forms = _grouped((forms[item.text.strip()], item.id) for item in items)
+        self._forms = _grouped((forms[text], item) for text, item in known if text)
         self._variants = _unique_variants(forms, self._forms)
         self._codes = _grouped((codes[item.id], item.id) for item in items if item.id in codes) if codes else {}
         for code in self._codes:
@@ -64,7 +72,8 @@ class Names:
         self._folded = {code.casefold(): owners for code, owners in self._codes.items()}
         self._lengths = frozenset(len(code) for code in self._codes)
         self._by_numbers = _buckets([*self._forms, *self._variants])
-        self.collisions = Collisions(_shared(self._texts), _shared(self._forms))
+        same = _grouped((forms[text], item) for text, item in asked if text)
+        self.collisions = Collisions(_shared(_grouped(asked)), _shared(same))
         self.pieces = min(12, 1 + max((len(re.findall(r"[,;|/]", text)) for text in self._texts), default=0))
         """How many parts, between commas and the like, the longest name has; at most twelve."""
 
@@ -132,10 +141,10 @@ class Names:
 
 
 def _grouped(pairs: Iterable[tuple[str, ItemId]]) -> dict[str, tuple[ItemId, ...]]:
-    groups: dict[str, list[ItemId]] = {}
+    groups: dict[str, dict[ItemId, None]] = {}
     for name, item in pairs:
         if name:
-            groups.setdefault(name, []).append(item)
+            groups.setdefault(name, {})[item] = None
     return {name: tuple(items) for name, items in groups.items()}
 
 

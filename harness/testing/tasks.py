@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import islice
 from math import isnan, log
@@ -33,12 +33,15 @@ from harness.types import (
     Scores,
     Split,
     Text,
+    tie_break,
 )
 
 ENOUGH = 2000
 """Instances of a large split that are looked at."""
 SOME = 200
 """Of these, how many are asked twice."""
+ECHOED = 200
+"""Characters at the end of a prompt that a stand-in model writes again, so that there is something to read."""
 
 
 class Finding(NamedTuple):
@@ -134,32 +137,69 @@ def _shortlists(task: Task, instances: Sequence[Instance]) -> Iterator[Finding]:
     listed = [instance for instance in instances if instance.shortlist is not None]
     if not listed:
         return
-    found = [stage.lists for stage in task.stages.values()]
-    added = sum(
-        not any({item.id for item in instance.shortlist or ()} <= set(lists.get(instance.id, ())) for lists in found)
-        for instance in listed
-    )
-    yield Finding(f"every shortlist is what an earlier stage found ({added} of {len(listed)} are not)", added == 0)
+    met = _met(task, listed)
+    changed = min((_changed(stage.lists, listed, met) for stage in task.stages.values()), default=len(listed))
+    what = f"every shortlist is what an earlier stage found, in its order ({changed} of {len(listed)} are not)"
+    yield Finding(what, changed == 0)
     held = sum(
         any(instance.relevance.get(item.id, 0.0) > 0 for item in instance.shortlist or ()) for instance in listed
     )
     yield Finding(f"{held} of {len(listed)} shortlists hold the answer: the ceiling is {held / len(listed):.4f}", True)
 
 
+def _met(task: Task, instances: Sequence[Instance]) -> Mapping[str, Set[ItemId]]:
+    """By instance, what its user met before, as far as the task tells."""
+    try:
+        lines = {line.user: {event.item.id for event in line.events} for line in task.timelines()}
+    except NotApplicable:
+        lines = {}
+    return {i.id: {event.item.id for event in i.history} | lines.get(i.user, set()) for i in instances}
+
+
+def _changed(
+    lists: Mapping[str, Sequence[ItemId]], instances: Sequence[Instance], met: Mapping[str, Set[ItemId]]
+) -> int:
+    """How many shortlists are not the first items of these lists, as many for all; nothing is left out of them, or
+    what is excluded, or what was met before."""
+    most = max(len(instance.shortlist or ()) for instance in instances)
+    kinds: tuple[Mapping[str, Set[ItemId]], ...]
+    kinds = ({}, {i.id: i.excluded for i in instances}, {i.id: i.excluded | met[i.id] for i in instances})
+
+    def differs(instance: Instance, without: Set[ItemId]) -> bool:
+        left = [item for item in lists.get(instance.id, ()) if item not in without]
+        return [item.id for item in instance.shortlist or ()] != left[:most]
+
+    return min(sum(differs(i, kind.get(i.id, frozenset())) for i in instances) for kind in kinds)
+
+
 def _blind(task: Task, instances: Sequence[Instance]) -> Finding:
-    """The first questions of an instance stay the same when something else is right."""
+    """What is asked of an instance, and made of the replies, stays the same when something else is right."""
     changed = 0
     for instance in instances[:SOME]:
-        changed += _first(task, instance) != _first(task, _otherwise(instance))
+        changed += _conversation(task, instance) != _conversation(task, _otherwise(instance))
     asked = min(SOME, len(instances))
-    return Finding(f"no question depends on what is right ({changed} of {asked} do)", changed == 0)
+    return Finding(f"no question and no reading depends on what is right ({changed} of {asked} do)", changed == 0)
 
 
-def _first(task: Task, instance: Instance) -> tuple[Request, ...]:
+def _conversation(task: Task, instance: Instance) -> list[object]:
+    """Every question with its reply, and what came of them; a reply depends on nothing but its question."""
+    said: list[object] = []
+
+    def answer(key: Key, request: Request) -> Reply | RequestFailed:
+        said.append(request)
+        if isinstance(request, Choose):
+            return Scores(tuple(-1 - int(tie_break(request.prompt, text)[:6], 16) / 2**24 for text in request.options))
+        if isinstance(request, Generate):
+            free = [text for text in request.options if text not in request.barred]
+            return Text(free[0] if free else request.prompt[-ECHOED:])
+        return RequestFailed("is not for language models")
+
     try:
-        return next(task.solve(instance))
-    except (InstanceFailed, NotApplicable, StopIteration):
-        return ()
+        ((_, outcome, _),) = drive([(instance.id, task.solve(instance))], FunctionEngine(answer, Choose, Generate))
+    except NotApplicable as reason:
+        return [str(reason)]
+    said.append(str(outcome) if isinstance(outcome, InstanceFailed) else outcome)
+    return said
 
 
 def _otherwise(instance: Instance) -> Instance:
@@ -287,6 +327,8 @@ def _asked(task: Task, instances: Sequence[Instance]) -> Finding:
             if len(set(request.options)) < len(request.options) or "" in request.options:
                 return RequestFailed("an option is empty or given twice")
             return Scores((-log(len(request.options)),) * len(request.options))
+        if isinstance(request, Generate) and request.options:
+            return Text(next(text for text in request.options if text not in request.barred))
         wrote.add(key.instance)
         return Text("")
 
