@@ -67,5 +67,9 @@ class RequestFailed(InstanceFailed):
         """Worth asking again: a time-out or an overloaded server, not a prompt that is too long."""
 
 
+class TooLong(RequestFailed):
+    """The prompt, or what is to follow it, does not fit; a shorter one might."""
+
+
 class Unparseable(InstanceFailed):
     """The model answered, but not in a way that the protocol can read."""

@@ -219,6 +219,20 @@ class MAP(CutOff):
 
 
 @dataclass(frozen=True)
+class Together(MeanMetric):
+    """The mean of several metrics of this kind; where their sum is what somebody selects by, it chooses the same."""
+
+    parts: tuple[CutOff, ...]
+
+    @property
+    def name(self) -> str:
+        return "+".join(part.name for part in self.parts)
+
+    def measure(self, answer: Answer) -> tuple[float, ...]:
+        return (sum(part.measure(answer)[0] for part in self.parts) / len(self.parts),)
+
+
+@dataclass(frozen=True)
 class PointMetric(Metric):
     """A metric of one labelled candidate per instance. Its row is (label, score, answered)."""
 

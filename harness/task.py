@@ -91,6 +91,11 @@ class Task(ABC):
         raise NotApplicable(f"task {self.name!r} has no training texts")
 
     @property
+    def selector(self) -> Metric:
+        """By what `selection=correct` chooses among checkpoints; the headline, unless a paper says otherwise."""
+        return self.metrics[0]
+
+    @property
     def recipes(self) -> Mapping[str, Mapping[str, Any]]:
         """How the paper fine-tunes, by budget, the default first; fields are those of `harness.tuning.recipe`."""
         return {}

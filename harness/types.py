@@ -138,6 +138,10 @@ class Choose:
 
     prompt: str
     options: tuple[str, ...]
+    longest: int | None = None
+    """Tokens of the prompt, at most, where that is less than the model allows. A longer one fails as `TooLong`;"""
+    cut: bool = False
+    """or loses its end, and the options follow what is left: for protocols whose authors cut so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,9 @@ def material(task: Task, labelled: bool, likes: bool, shots: int | None, seed: i
     catalogue = task.catalogue()
     users = {timeline.user: code for code, timeline in enumerate(timelines, 1)}
     items = {item.id: code for code, item in enumerate(catalogue.items, 1)}
-    valid = [instance for instance in task.instances("valid") if instance.user in users]
+    valid = list(task.instances("valid"))
+    # Where some are known, only they say how well; a protocol whose users are all new has none of them.
+    valid = [instance for instance in valid if instance.user in users] or valid
     return Material(
         users=tuple(users),
         items=tuple(items),

@@ -16,7 +16,7 @@ __all__ = ["Dataset", "Statistics", "Timelines", "datasets", "load"]
 
 def datasets() -> tuple[str, ...]:
     """The names that `load` knows."""
-    return ("ml-100k", "ml-1m", "ml-1m-sequences", "book-crossing", "amazon-beauty")
+    return ("ml-100k", "ml-1m", "ml-1m-sequences", "book-crossing", "amazon-beauty", "mind", "amazon-m2")
 
 
 def load(name: str) -> Dataset:
@@ -39,6 +39,14 @@ def load(name: str) -> Dataset:
         from harness.data.readers import amazon_beauty
 
         return amazon_beauty.read(verified(name, *_there(declared)))
+    if name == "mind":
+        from harness.data.readers import mind
+
+        return mind.read(verified(name))
+    if name == "amazon-m2":
+        from harness.data.readers import amazon_m2
+
+        return amazon_m2.read(verified(name))
     raise NotApplicable(f"{name} holds prompts, not ratings; data sets with ratings are {', '.join(datasets())}")
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 from harness.engines import Answered, Asked, Engine
 from harness.engines.encode import Choice, Encoder, Ids, Trie
 from harness.engines.spelling import Lexicon, Lexicons, Walk
-from harness.errors import BadSetting, RequestFailed
+from harness.errors import BadSetting, RequestFailed, TooLong
 from harness.model import Adapter, Checkpoint, EngineOptions
 from harness.types import Choose, Generate, Key, Reply, Request, Scores, Text, Usage
 
@@ -190,7 +190,7 @@ class TextEngine:
         for request in requests:
             try:
                 if isinstance(request, Choose):
-                    jobs.append(self._probe(next(choices)))
+                    jobs.append(self._probe(next(choices), request))
                 elif isinstance(request, Generate):
                     prompt = next(prompts)
                     jobs.append(self._spelling(prompt, request) if request.options else self._writing(prompt, request))
@@ -200,14 +200,17 @@ class TextEngine:
                 jobs.append(failure)
         return jobs
 
-    def _probe(self, choice: Choice | RequestFailed) -> Probe:
+    def _probe(self, choice: Choice | RequestFailed, request: Choose) -> Probe:
         if isinstance(choice, RequestFailed):
             raise choice
-        self._check_length(len(choice.prompt), choice.trie.depth, "of the longest option")
-        self._check_known(choice.prompt)
+        prompt = choice.prompt[: request.longest] if request.cut else choice.prompt
+        if request.longest is not None and len(prompt) > request.longest:
+            raise TooLong(f"prompt of {len(prompt)} tokens is longer than the {request.longest} of the protocol")
+        self._check_length(len(prompt), choice.trie.depth, "of the longest option")
+        self._check_known(prompt)
         for option in choice.trie.options:
             self._check_known(option)
-        return Probe(choice.prompt, choice.trie)
+        return Probe(prompt, choice.trie)
 
     def _writing(self, prompt: Ids, request: Generate) -> Writing:
         if request.max_tokens < 1:
@@ -240,8 +243,8 @@ class TextEngine:
         if self._context is None or prompt + further <= self._context:
             return
         if prompt > self._context:
-            raise RequestFailed(f"prompt of {prompt} tokens is longer than the model's context of {self._context}")
-        raise RequestFailed(
+            raise TooLong(f"prompt of {prompt} tokens is longer than the model's context of {self._context}")
+        raise TooLong(
             f"prompt of {prompt} tokens and {further} {what} are longer than the model's context of {self._context}"
         )
 

@@ -58,8 +58,8 @@ def measure_of(validations: Sequence[Validation], recipe: Recipe, trainable: Tra
 
 
 def headline(task: Task, engine: Engine, instances: Sequence[Instance]) -> float:
-    """The task's first metric over these instances; a failed one counts as the worst answer."""
-    metric = task.metrics[0]
+    """What the task selects by, over these instances; a failed one counts as the worst answer."""
+    metric = task.selector
     asked = {instance.id: instance for instance in instances}
     rows, users = [], []
     for name, outcome, _ in drive(((i.id, task.solve(i)) for i in instances), engine):
