@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from harness.metrics import MeanMetric, Metric, Rows, Users
 
 FEW = 40
+TOO_FEW = 10
+"""A handful of units says that a pipeline works, and nothing of how sure its score is."""
 DRAWS = 1000
 LEVEL = 0.95
 
@@ -44,11 +46,11 @@ class Interval(NamedTuple):
 def interval(metric: Metric, rows: Rows, users: Users, seed: int = 0) -> Interval:
     """95 % interval of a score. `rows`: (n, columns); `users`: (n,), equal numbers are the same user.
 
-    Undefined, with nan for both ends, for a metric that resampling says nothing about.
+    Undefined, with nan for both ends, for a metric that resampling says nothing about, and below `TOO_FEW` units.
     """
     counted = metric.counted(rows, users)
     rows, users = rows[counted], users[counted]
-    if not metric.resampled:
+    if not metric.resampled or len(np.unique(users)) < TOO_FEW:
         return _undefined(users)
     if isinstance(metric, MeanMetric):
         made = _mean_interval(rows[:, 0], users, seed)
@@ -61,7 +63,8 @@ def difference(metric: Metric, ours: Rows, theirs: Rows, users: Users, seed: int
     """95 % interval of ours minus theirs over the same instances, drawn for both.
 
     Not a permutation test: swapping rows between systems would mix their score scales, which a rank statistic
-    such as AUC does not survive. Undefined, with nan for both ends, for a metric that resampling says nothing about.
+    such as AUC does not survive. Undefined, with nan for both ends, for a metric that resampling says nothing about,
+    and below `TOO_FEW` units.
     """
 
     def gap(picks: Picks, who: Users) -> float:
@@ -69,7 +72,7 @@ def difference(metric: Metric, ours: Rows, theirs: Rows, users: Users, seed: int
 
     counted = metric.counted(ours, users) & metric.counted(theirs, users)
     ours, theirs, users = ours[counted], theirs[counted], users[counted]
-    if not metric.resampled:
+    if not metric.resampled or len(np.unique(users)) < TOO_FEW:
         return _undefined(users)
     if isinstance(metric, MeanMetric):
         return _resample_mean(ours[:, 0] - theirs[:, 0], users, seed)

@@ -58,3 +58,15 @@ def label_free(request: pytest.FixtureRequest) -> Path:
         train_from_scratch(TALLRec(), "tiny", out, unlabelled=True, threads=os.cpu_count())
 
     return _kept(request, "label_free", make)
+
+
+@pytest.fixture(scope="session")
+def palr_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one run of PALR's first stage: the most popular items."""
+    from harness.evaluation import Job, perform
+    from harness.model import Model
+    from tasks.retrieval import Retrieval
+
+    folder = tmp_path_factory.mktemp("runs")
+    perform(Job(Retrieval(k_core=5, n=60), Model.parse("simple:popularity"), runs=folder), say=lambda line: None)
+    return folder

@@ -16,7 +16,7 @@ from harness.engines import Engine
 from harness.engines.adapters import prove_adapter
 from harness.engines.text import LoadedModel
 from harness.engines.transformers import TransformersModel, load
-from harness.errors import BadModel, BadSetting, HarnessError, RequestFailed, TooLong
+from harness.errors import BadModel, BadSetting, HarnessError, RequestFailed
 from harness.model import Adapter, EngineOptions, Model
 from harness.testing.engines import FILMS, OPTIONS, EngineContract, answers, largest_gap, questions, values
 from harness.types import Choose, Generate, Key, Request, Scores, Text
@@ -113,29 +113,6 @@ def test_scores_are_those_of_the_plain_model(llama: Loaded) -> None:
     model, tokenizer = folder_model(llama, transformers.AutoModelForCausalLM)
     expected = [plainly(model, tokenizer, request) for request in asked()]
     assert largest_gap(values(llama[0].engine(), asked()), expected) < 2e-5
-
-
-def test_a_protocol_s_own_limit_cuts_or_fails(llama: Loaded) -> None:
-    """Cut, the options follow what is left of the prompt, as they were tokenised behind the whole of it."""
-    loaded, _, folder = llama
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    (asked,) = questions(1)
-    assert isinstance(asked, Choose)
-    prompt = asked.prompt
-    whole = tokenizer(prompt)["input_ids"]
-    spelt = [tokenizer(prompt + option)["input_ids"][len(whole) :] for option in OPTIONS]
-    (cut,) = answers(loaded.engine(), [Choose(prompt, OPTIONS, 9, cut=True)])
-    assert isinstance(cut, Scores)
-    assert cut.usage.prompt_tokens == 9
-    for value, ids in zip(cut.values, spelt, strict=True):
-        logits = model(torch.tensor([[*whole[:9], *ids]])).logits[0, 8:-1].log_softmax(-1)
-        assert value == pytest.approx(sum(row[token].item() for row, token in zip(logits, ids, strict=True)), abs=1e-4)
-    (failed,) = answers(loaded.engine(), [Choose(prompt, OPTIONS, 9)])
-    assert isinstance(failed, TooLong)
-    assert str(failed) == f"prompt of {len(whole)} tokens is longer than the 9 of the protocol"
-    (same,) = answers(loaded.engine(), [Choose(prompt, OPTIONS, len(whole))])
-    assert same == answers(loaded.engine(), [Choose(prompt, OPTIONS)])[0]
 
 
 def test_encoder_decoder_scores_are_those_of_the_plain_model(t5: Loaded) -> None:

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import t
 
 from harness.exposure import ARP, Coverage, Gini
-from harness.metrics import AUC, HitRate, UserAUC
+from harness.metrics import AUC, HitRate, Metric, UserAUC
 from harness.stats import FEW, difference, interval
 
 MEAN = HitRate(1)
@@ -21,12 +21,12 @@ def column(values: np.ndarray) -> np.ndarray:
 
 def test_few_users_get_the_jackknife_by_hand() -> None:
     """Of a mean with one value per unit it is the textbook t interval."""
-    values = np.array([0.0, 0.9, 0.9, 0.3, 0.9])
-    found = interval(MEAN, column(values), np.arange(5))
-    half = t.ppf(0.975, 4) * values.std(ddof=1) / math.sqrt(5)
+    values = np.array([0.0, 0.9, 0.9, 0.3, 0.9] * 2)
+    found = interval(MEAN, column(values), np.arange(10))
+    half = t.ppf(0.975, 9) * values.std(ddof=1) / math.sqrt(10)
     assert found.method == "jackknife-t"
     assert found.few
-    assert (found.unit, found.units) == ("instance", 5)
+    assert (found.unit, found.units) == ("instance", 10)
     assert found.low == pytest.approx(max(0.0, 0.6 - half))
     assert found.high == pytest.approx(min(1.0, 0.6 + half))
 
@@ -108,15 +108,25 @@ def test_hits_and_misses_of_independent_instances_get_the_wilson_interval() -> N
 
 
 def test_users_whose_auc_is_undefined_are_no_units() -> None:
-    """Three users have both labels and forty have one: the interval rests on three, and says so."""
+    """Twelve users have both labels and forty have one: the interval rests on twelve, and says so."""
     rng = np.random.default_rng(8)
-    users = np.repeat(np.arange(43), 10)
-    label = np.where(users < 3, rng.random(430) < 0.5, users % 2 == 0)
-    rows = np.column_stack([label, rng.random(430), np.ones(430)]).astype(float)
+    users = np.repeat(np.arange(52), 10)
+    label = np.where(users < 12, rng.random(520) < 0.5, users % 2 == 0)
+    rows = np.column_stack([label, rng.random(520), np.ones(520)]).astype(float)
     found = interval(UserAUC(), rows, users)
-    assert (found.units, found.method) == (3, "jackknife-t")
-    alone = interval(UserAUC(), rows[users < 3], users[users < 3])
+    assert (found.units, found.method) == (12, "jackknife-t")
+    alone = interval(UserAUC(), rows[users < 12], users[users < 12])
     assert found == alone
+
+
+@pytest.mark.parametrize("metric", [MEAN, ARP(1)])
+def test_a_handful_of_units_says_that_it_runs_and_no_more(metric: Metric) -> None:
+    values = np.array([0.0, 1.0] * 6)
+    for units, method in ((9, "undefined"), (10, "jackknife-t")):
+        part = column(np.linspace(0, 1, units))
+        assert interval(metric, part, np.arange(units)).method == method
+        assert difference(metric, part, part * 0, np.arange(units)).method == method
+    assert interval(metric, column(values), np.arange(12) // 2).method == "undefined"
 
 
 def test_one_user_says_nothing_about_others() -> None:
@@ -140,9 +150,9 @@ def test_what_resampling_says_nothing_about_has_no_interval() -> None:
 
 
 def test_the_popularity_of_what_is_shown_is_a_mean_like_any_other() -> None:
-    found = interval(ARP(1), column(np.arange(5.0)), np.arange(5))
-    half = t.ppf(0.975, 4) * np.arange(5).std(ddof=1) / math.sqrt(5)
-    assert found[:2] == pytest.approx((max(0.0, 2 - half), 2 + half))
+    found = interval(ARP(1), column(np.arange(11.0)), np.arange(11))
+    half = t.ppf(0.975, 10) * np.arange(11).std(ddof=1) / math.sqrt(11)
+    assert found[:2] == pytest.approx((max(0.0, 5 - half), 5 + half))
 
 
 def test_a_fast_mean_is_the_general_bootstrap() -> None:
