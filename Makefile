@@ -61,6 +61,7 @@ bench: install
 	$(BIN)/python -m benchmarks.stream
 	$(BIN)/python -m benchmarks.grid
 	$(BIN)/python -m benchmarks.spelling
+	$(BIN)/python -m benchmarks.pointwise
 	$(BIN)/python -m benchmarks.sequential --dataset ml-100k
 	$(BIN)/python -m benchmarks.recbole_training --model SASRec
 	$(BIN)/python -m benchmarks.recbole_training --model GRU4Rec

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.store import read_manifest, read_scores, records
+from harness.stats import TOO_FEW
+from harness.store import read_manifest, read_scores, read_sessions, records
 
 
 def run_table(path: Path) -> str:
@@ -29,7 +30,27 @@ def run_table(path: Path) -> str:
     failures = ", ".join(f"{count} {kind}" for kind, count in scores["failures"].items()) or "none"
     ties = "" if scores["tie_rate"] is None else f", ties: {scores['tie_rate']:.1%}"
     lines.append(f"  {scores['instances']} instances, failures: {failures}{ties}")
-    return "\n".join([*lines, f"  {path}"])
+    return "\n".join([*lines, *_cost(path), f"  {path}"])
+
+
+def texts(path: Path) -> str:
+    """What the model of a run wrote, instance by instance, as later stages read it."""
+    lines = []
+    for record in records(path):
+        lines += [f"--- {record.id}", record.text or (f"(failed: {record.reason})" if record.failure else "(no text)")]
+    return "\n".join(lines)
+
+
+def _cost(path: Path) -> list[str]:
+    """Of the processes that ended by themselves: a killed one leaves no note behind."""
+    sessions = read_sessions(path)
+    tokens = [session["tokens"] for session in sessions if any(session["tokens"].values())]
+    if not tokens:
+        return []
+    read, written = (sum(one[kind] for one in tokens) for kind in ("prompt_tokens", "generated_tokens"))
+    seconds, cached = (sum(session[what] for session in sessions) for what in ("seconds", "cached"))
+    again = f", {cached} answers from the cache" if cached else ""
+    return [f"  cost: {read:,} tokens read, {written:,} written, {seconds:.1f} s{again}"]
 
 
 def sample_badge(manifest: Mapping[str, Any]) -> str:
@@ -40,6 +61,8 @@ def sample_badge(manifest: Mapping[str, Any]) -> str:
 
 def interval_note(found: Mapping[str, Any]) -> str:
     """How an interval was made, and whether there was little to make it from."""
+    if found["method"] == "undefined" and found["units"] < TOO_FEW:
+        return f"none: {found['units']} {found['unit']}s are too few"
     few = ": few, so wide" if found["few"] else ""
     return f"{found['method']} over {found['units']} {found['unit']}s{few}"
 

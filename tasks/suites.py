@@ -12,6 +12,9 @@ PALR (Yang et al. 2023, arXiv:2305.07622). `palr-ml-100k` puts a tuned model, as
 models into one table; `palr-order` asks it with the same candidates in other orders. Both take the run of the first
 stage by its digest: `--set candidates=DIGEST`. No number of the paper is for MovieLens-100K.
 
+LLM-TRSR (Zheng et al. 2024, arXiv:2403.13325). `llm-trsr-ml-100k` has the paper's conventional models and a language
+model without summaries, with 0, 3 and 5 recent items. With summaries, say `--set summaries=DIGEST` once more.
+
 `sequential-ml-100k` is no paper's: the conventional models on MovieLens-100K, leave-one-out, full ranking, with the
 budget that two CPU cores bear.
 """
@@ -104,6 +107,19 @@ palr_ml_100k = Grid(
                 {"answer": "score", "order": "shuffled"},
             ),
         ),
+    ),
+)
+llm_trsr_ml_100k = Grid(
+    "LLM-TRSR's question on MovieLens-100K: conventional models, and a language model without summaries",
+    (
+        Block("llm-trsr", name="trivial", model=("simple:random", "simple:popularity")),
+        Block(
+            "llm-trsr",
+            name="trained",
+            model=tuple(f"recbole:{name}" for name in ("NeuMF", "DIN", "DIEN", "GRU4Rec", "NARM", "SASRec", "CORE")),
+            recipe=CI,
+        ),
+        Block("llm-trsr", name="language model", test=({"recent": 0}, {"recent": 3}, {"recent": 5})),
     ),
 )
 DRAWN: tuple[Settings, ...] = tuple({"order": "shuffled", "order_seed": seed} for seed in SEEDS)

@@ -139,11 +139,20 @@ def check(task_name: str, settings: tuple[str, ...], split: Any) -> None:
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--texts", "as_texts", is_flag=True, help="What the model wrote, instance by instance.")
 @json_option
-def show(paths: tuple[Path, ...], as_json: bool) -> None:
-    """Show run directories: scores, intervals, failures."""
-    from harness.report import run_table
+def show(paths: tuple[Path, ...], as_texts: bool, as_json: bool) -> None:
+    """Show run directories: scores, intervals, failures, cost; or the texts."""
+    from harness.report import run_table, texts
     from harness.store import read_manifest, read_scores
+
+    if as_texts and as_json:
+        raise click.UsageError("--texts prints texts for reading; leave --json out, and see records.jsonl in the run")
+    if as_texts:
+        for path in paths:
+            read_manifest(path)
+            click.echo(texts(path))
+        return
 
     if as_json:
         click.echo(json.dumps([{"manifest": read_manifest(p), "scores": read_scores(p)} for p in paths], indent=2))
