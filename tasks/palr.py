@@ -113,11 +113,12 @@ class PALR(LeaveOneOut):
             raise BadSetting(f"shown={self.shown} is more than max_history={self.max_history}; raise that, too")
 
     def instances(self, split: Split = "test") -> Iterator[Instance]:
-        if split != "train":
-            for told in self.stages.values():
-                self._check(told, split)
-        stage = None if split == "train" else self._retrieval
-        if stage is None:
+        # A run is of one split. Conventional models validate without one; a prompt that needs it says so.
+        ours = [stage for stage in self.stages.values() if stage.manifest["split"] == split]
+        for told in ours:
+            self._check(told, split)
+        stage = self._retrieval
+        if stage is None or stage not in ours:
             yield from super().instances(split)
             return
         if (kept := stage.manifest["settings"]["n"]) < self.top:
@@ -145,10 +146,13 @@ class PALR(LeaveOneOut):
     def ordered(self, instance: Instance) -> Sequence[Item]:
         """The candidates in the order in which they are written.
 
-        InstanceFailed: the first stage found none. MissingData: no first stage is named.
+        InstanceFailed: the first stage found none. MissingData: no first stage is named. StaleRun: its run is of
+        another split.
         """
         found = instance.shortlist
         if found is None:
+            if self._retrieval is not None:
+                self._check(self._retrieval, instance.id.partition("-")[0])
             self._stage("retrieval", "")
         if not found:
             raise InstanceFailed("the first stage found no candidates")
@@ -312,7 +316,7 @@ class PALR(LeaveOneOut):
         model = "recbole:SASRec" if task == "retrieval" else "MODEL"
         return f"harness run --task {task}{told} --model {model}"
 
-    def _check(self, stage: Stage, split: Split) -> None:
+    def _check(self, stage: Stage, split: str) -> None:
         """StaleRun: the first stage was asked other questions."""
         theirs = {**stage.manifest["settings"], **stage.manifest["data"], "split": stage.manifest["split"]}
         ours = {name: getattr(self, name) for name in ("dataset", "k_core", "min_rating")}

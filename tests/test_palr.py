@@ -225,7 +225,10 @@ class TestFirstStage:
 
     def test_of_another_split(self, palr: PALR) -> None:
         with pytest.raises(StaleRun, match="has split=test, and split=valid is needed"):
-            next(palr.instances("valid"))
+            palr.prompt(next(palr.instances("valid")))
+
+    def test_conventional_models_validate_without_one(self, palr: PALR) -> None:
+        assert all(question.shortlist is None for question in palr.instances("valid"))
 
     def test_of_fewer_items(self, palr: PALR) -> None:
         with pytest.raises(

@@ -65,6 +65,12 @@ class TestByHand:
             assert Counter(before.history + before.targets) == Counter(after.history + after.targets)
             assert len(before.targets) == len(after.targets)
 
+    def test_targets_in_no_order_are_the_same_targets(self) -> None:
+        in_time, drawn = (texts(replace(PLAIN, wanted=4, drawn=drawn)).windows() for drawn in (False, True))
+        pairs = [(ours.targets, theirs.targets) for ours, theirs in zip(in_time, drawn, strict=True)]
+        assert all(sorted(ours) == sorted(theirs) for ours, theirs in pairs)
+        assert any(ours != theirs for ours, theirs in pairs)
+
     def test_a_share_of_the_users_is_drawn_by_seed_and_nested(self) -> None:
         lines = ["abc"] * 40
         chosen = [set(texts(replace(PLAIN, share=share), lines).users) for share in (0.1, 0.2, 1.0)]
@@ -90,6 +96,7 @@ LINE = st.text("abcdefkmnxyz", max_size=9).map(lambda text: "".join(dict.fromkey
         swaps=st.sampled_from([0.0, 0.5]),
         enrich=st.booleans(),
         mixed=st.booleans(),
+        drawn=st.booleans(),
     ),
 )
 def test_every_window_keeps_the_rules(lines: list[str], how: Choices) -> None:
