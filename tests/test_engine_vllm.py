@@ -252,6 +252,15 @@ def test_where_structured_outputs_cannot_the_tree_is_walked(
     assert answers(pair.vllm.engine(), requests) == expected
 
 
+def test_seeded_draws_of_more_prompts_than_one_step_reads(pair: Pair) -> None:
+    """vLLM cannot set a generator of the CPU back, which it does when it reads a prompt in pieces."""
+    asked: list[Request] = [Generate(f"{n} " + "Seen: Heat. " * 20, 4, temperature=1.0, seed=n) for n in range(60)]
+    drawn = answers(pair.vllm.engine(), asked)
+    assert all(isinstance(reply, Text) for reply in drawn)
+    assert sum(reply.usage.prompt_tokens for reply in drawn if isinstance(reply, Text)) > 2 * 2048
+    assert answers(pair.vllm.engine(), asked[:3]) == drawn[:3]
+
+
 def test_views_with_other_adapters_share_the_engine_at_the_same_time(pair: Pair) -> None:
     views = [pair.vllm.engine(), *(pair.vllm.engine(adapter) for adapter in pair.adapters)]
     expected = [values(view, questions(8)) for view in views]

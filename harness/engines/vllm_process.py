@@ -69,6 +69,8 @@ def start_engine(checkpoint: Checkpoint, adapters: Sequence[Adapter], options: E
                 tensor_parallel_size=options.tensor_parallel,
                 gpu_memory_utilization=options.gpu_memory,
                 enforce_eager=current_platform.is_cpu(),
+                # Seeded draws fail on a CPU while a prompt is read in pieces: its generators cannot be set back.
+                enable_chunked_prefill=not current_platform.is_cpu(),
                 enable_prefix_caching=True,
                 max_logprobs=LOGPROBS,
                 enable_lora=bool(adapters),
