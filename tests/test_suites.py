@@ -10,6 +10,7 @@ from baselines.recbole import recbole
 from harness import registry
 from harness.grid.cells import Cell, Changes, change, expand
 from harness.tuning.recipe import find_recipe
+from tasks.llm_trsr import LLMTRSR
 from tasks.palr import PALR
 from tasks.tallrec import TALLRec
 
@@ -71,7 +72,7 @@ def test_a_ready_alpaca_takes_the_place_of_the_general_stage() -> None:
     ]
 
 
-OTHERS = {"tallrec-table1-conventional", "sequential-ml-100k", "palr-ml-100k", "palr-order"}
+OTHERS = {"tallrec-table1-conventional", "sequential-ml-100k", "palr-ml-100k", "palr-order", "llm-trsr-ml-100k"}
 
 
 @pytest.mark.parametrize("name", sorted({*registry.suites()} - OTHERS))
@@ -112,3 +113,14 @@ def test_orders_of_candidates() -> None:
     found = cells("palr-order", Changes(model=("base",), settings={"candidates": "0123"}))
     asked = [(cell.task.order, cell.task.order_seed) for cell in found if isinstance(cell.task, PALR)]
     assert asked == [("retriever", 0), ("reversed", 0), *(("shuffled", seed) for seed in range(5))]
+
+
+def test_llm_trsr_has_the_paper_s_conventional_models_and_three_histories() -> None:
+    found = cells("llm-trsr-ml-100k", Changes(model=("base",)))
+    assert [cell.task.recent for cell in found if isinstance(cell.task, LLMTRSR) and cell.model.name == "base"] == [
+        0,
+        3,
+        5,
+    ]
+    conventional = [cell.model.name for cell in found if cell.model.engine == "recbole"]
+    assert conventional == ["NeuMF", "DIN", "DIEN", "GRU4Rec", "NARM", "SASRec", "CORE"]
