@@ -8,8 +8,13 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from harness.types import Instance
+    from tasks.palr import PALR
 
 ROOT = Path(__file__).parent.parent
 
@@ -70,3 +75,24 @@ def palr_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     perform(Job(Retrieval(k_core=5, n=60), Model.parse("simple:popularity"), runs=folder), say=lambda line: None)
     return folder
+
+
+@pytest.fixture(scope="session")
+def found(palr_runs: Path) -> str:
+    """The digest of that run."""
+    (path,) = (palr_runs / "retrieval").iterdir()
+    return path.name
+
+
+@pytest.fixture(scope="session")
+def palr(palr_runs: Path, found: str) -> PALR:
+    """PALR with those candidates."""
+    from tasks.palr import PALR
+
+    return PALR(candidates=found, runs=str(palr_runs))
+
+
+@pytest.fixture(scope="session")
+def asked(palr: PALR) -> Instance:
+    """A question of it whose answer is the seventh candidate."""
+    return next(q for q in palr.instances() if (q.shortlist or ())[6].id in q.relevance)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -41,28 +40,6 @@ from tasks.retrieval import Retrieval
 
 TEXTS = "af88fdbb"
 """sha256 over the texts as JSON, first eight digits."""
-
-
-@pytest.fixture(scope="module")
-def found(palr_runs: Path) -> str:
-    (path,) = (palr_runs / "retrieval").iterdir()
-    return path.name
-
-
-@pytest.fixture(scope="module")
-def palr(palr_runs: Path, found: str) -> PALR:
-    return PALR(candidates=found, runs=str(palr_runs))
-
-
-@pytest.fixture(scope="module")
-def asked(palr: PALR) -> Instance:
-    """A question whose answer is the seventh candidate."""
-    return next(q for q in palr.instances() if (q.shortlist or ())[6].id in q.relevance)
-
-
-def with_(task: PALR, **changed: Any) -> PALR:
-    """The same task with other options; what it has read already is read anew."""
-    return replace(task, **changed)
 
 
 class TestV1Contract(TaskContract):
@@ -135,7 +112,7 @@ def test_texts_are_pinned() -> None:
 
 class TestPrompt:
     def test_v2_word_for_word(self, palr: PALR) -> None:
-        task = with_(palr, shown=2, top=3)
+        task = replace(palr, shown=2, top=3)
         instance = next(task.instances())
         assert task.prompt(instance) == (
             "Task Instruction: Recommend 10 other movies based on user's watching history from the candidate list.\n"
@@ -154,15 +131,17 @@ class TestPrompt:
     def test_years_and_long_titles(self, palr: PALR) -> None:
         item = Item("1", "Good, the Bad and the Ugly, The (1966)")
         assert palr.said(item) == "Good, the Bad and the Ugly, The"
-        assert with_(palr, year=True).said(item) == item.text
-        assert with_(palr, longest_title=12).said(item) == "Good, the"
-        assert with_(palr, longest_title=3).said(item) == "Goo"
+        assert replace(palr, year=True).said(item) == item.text
+        assert replace(palr, longest_title=12).said(item) == "Good, the"
+        assert replace(palr, longest_title=3).said(item) == "Goo"
 
     def test_orders(self, palr: PALR, asked: Instance) -> None:
         listed = [item.id for item in asked.shortlist or ()]
-        orders = {order: [i.id for i in with_(palr, order=order).ordered(asked)] for order in ("retriever", "reversed")}
+        orders = {
+            order: [i.id for i in replace(palr, order=order).ordered(asked)] for order in ("retriever", "reversed")
+        }
         assert orders == {"retriever": listed, "reversed": listed[::-1]}
-        drawn = [[i.id for i in with_(palr, order="shuffled", order_seed=seed).ordered(asked)] for seed in (0, 0, 1)]
+        drawn = [[i.id for i in replace(palr, order="shuffled", order_seed=seed).ordered(asked)] for seed in (0, 0, 1)]
         assert drawn[0] == drawn[1] != drawn[2]
         assert all(sorted(order) == sorted(listed) and order != listed for order in drawn)
 
@@ -186,7 +165,7 @@ class TestFirstStage:
         ours, plain = (identify(task, "test", None, {}) for task in (palr, PALR(variant="v1")))
         assert ours.instances == plain.instances
         assert ours.protocol != plain.protocol
-        elsewhere = identify(with_(palr, users=0.5), "test", None, {})
+        elsewhere = identify(replace(palr, users=0.5), "test", None, {})
         assert elsewhere == ours
 
     def test_its_content_counts(self, palr: PALR, tmp_path: Path) -> None:
@@ -200,7 +179,7 @@ class TestFirstStage:
         first = json.loads(lines[0])
         lines[0] = json.dumps({**first, "top": first["top"][::-1]}) + "\n"
         (copy / "records.jsonl").write_text("".join(lines))
-        ours, theirs = (identify(task, "test", None, {}) for task in (palr, with_(palr, runs=str(tmp_path))))
+        ours, theirs = (identify(task, "test", None, {}) for task in (palr, replace(palr, runs=str(tmp_path))))
         assert ours.instances == theirs.instances
         assert ours.protocol != theirs.protocol
 
@@ -216,12 +195,12 @@ class TestFirstStage:
 
     def test_another_is_named(self, palr: PALR) -> None:
         with pytest.raises(MissingData, match=f"there is no run '0123' .*{palr.candidates} .simple:popularity."):
-            next(with_(palr, candidates="0123").instances())
+            next(replace(palr, candidates="0123").instances())
 
     @pytest.mark.parametrize(("option", "value"), [("k_core", 3), ("min_rating", 2.0)])
     def test_of_other_questions(self, palr: PALR, option: str, value: float) -> None:
         with pytest.raises(StaleRun, match=f"has {option}=.*, and {option}={value} is needed"):
-            next(with_(palr, **{option: value}).instances())
+            next(replace(palr, **{option: value}).instances())
 
     def test_of_another_split(self, palr: PALR) -> None:
         with pytest.raises(StaleRun, match="has split=test, and split=valid is needed"):
@@ -234,7 +213,7 @@ class TestFirstStage:
         with pytest.raises(
             StaleRun, match=r"has 60 items for each user, and top=61; make one with `.* --set n=61 --model"
         ):
-            next(with_(palr, top=61).instances())
+            next(replace(palr, top=61).instances())
 
     def test_a_longer_history_than_there_is(self) -> None:
         with pytest.raises(BadSetting, match="shown=60 is more than max_history=50; raise that, too"):

@@ -30,28 +30,6 @@ TEXTS = "af88fdbb"
 """sha256 over the texts as JSON, first eight digits."""
 
 
-@pytest.fixture(scope="module")
-def found(palr_runs: Path) -> str:
-    (path,) = (palr_runs / "retrieval").iterdir()
-    return path.name
-
-
-@pytest.fixture(scope="module")
-def palr(palr_runs: Path, found: str) -> PALR:
-    return PALR(candidates=found, runs=str(palr_runs))
-
-
-@pytest.fixture(scope="module")
-def asked(palr: PALR) -> Instance:
-    """A question whose answer is the seventh candidate."""
-    return next(q for q in palr.instances() if (q.shortlist or ())[6].id in q.relevance)
-
-
-def with_(task: PALR, **changed: Any) -> PALR:
-    """The same task with other options; what it has read already is read anew."""
-    return replace(task, **changed)
-
-
 def answers(task: PALR, instance: Instance, reply: Reply | RequestFailed) -> Prediction:
     engine = FunctionEngine(lambda key, request: reply, Generate, Choose)
     ((_, outcome, _),) = drive([(instance.id, task.solve(instance))], engine)
@@ -80,7 +58,7 @@ class TestAnswers:
     @pytest.mark.parametrize("way", [{}, {"decoding": "constrained"}, {"answer": "score"}])
     def test_what_was_seen_is_no_answer_however_it_is_given(self, palr: PALR, asked: Instance, way: Any) -> None:
         """Also where it is offered. Without masking it is one, as for conventional models."""
-        task = with_(palr, remove_seen=False, top=3, **way)
+        task = replace(palr, remove_seen=False, top=3, **way)
         seen = next(item for item in palr.catalogue().items if item.id in asked.excluded)
         offered = (seen, *(asked.shortlist or ())[:2])
         for excluded, best in ((asked.excluded, offered[1].id), (frozenset[str](), seen.id)):
@@ -123,7 +101,7 @@ class TestAnswers:
     def test_v1_credits_the_whole_catalogue(self, palr: PALR, asked: Instance) -> None:
         offered = {item.id for item in asked.shortlist or ()} | asked.excluded
         outside = next(item for item in palr.catalogue().items if item.id not in offered)
-        found = answers(with_(palr, variant="v1"), asked, Text(f'"{palr.said(outside)}"'))
+        found = answers(replace(palr, variant="v1"), asked, Text(f'"{palr.said(outside)}"'))
         assert list(found.scores) == [outside.id]
 
     def test_doubtful_lines_are_lenient(self, palr: PALR, asked: Instance) -> None:
@@ -156,7 +134,7 @@ class Speller(FunctionEngine):
 
 class TestConstrained:
     def test_ten_candidates_each_once(self, palr: PALR, asked: Instance) -> None:
-        engine, task = Speller(), with_(palr, decoding="constrained")
+        engine, task = Speller(), replace(palr, decoding="constrained")
         ((_, found, _),) = drive([(asked.id, task.solve(asked))], engine)
         assert isinstance(found, Prediction)
         listed = [item.id for item in asked.shortlist or ()]
@@ -172,7 +150,7 @@ class TestConstrained:
         assert found.facts["exact"] == found.facts["lines"] == 10
 
     def test_no_more_than_there_are(self, palr: PALR) -> None:
-        task = with_(palr, decoding="constrained", top=4)
+        task = replace(palr, decoding="constrained", top=4)
         instance = next(task.instances())
         ((_, found, _),) = drive([(instance.id, task.solve(instance))], Speller())
         assert isinstance(found, Prediction)
@@ -197,7 +175,7 @@ class TestConstrained:
 
 class TestScore:
     def test_candidates_by_the_probability_of_their_text(self, palr: PALR, asked: Instance) -> None:
-        task = with_(palr, answer="score", top=3)
+        task = replace(palr, answer="score", top=3)
         instance = replace(asked, shortlist=(asked.shortlist or ())[:3])
         found = answers(task, instance, Scores((-3.0, -1.0, -2.0)))
         listed = [item.id for item in instance.shortlist or ()]
