@@ -8,6 +8,7 @@ from dataclasses import replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -198,7 +199,7 @@ class TestFirstStage:
             next(replace(palr, candidates="0123").instances())
 
     @pytest.mark.parametrize(("option", "value"), [("k_core", 3), ("min_rating", 2.0)])
-    def test_of_other_questions(self, palr: PALR, option: str, value: float) -> None:
+    def test_of_other_questions(self, palr: PALR, option: str, value: Any) -> None:
         with pytest.raises(StaleRun, match=f"has {option}=.*, and {option}={value} is needed"):
             next(replace(palr, **{option: value}).instances())
 
