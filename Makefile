@@ -50,8 +50,8 @@ lint: install
 check: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal -m "not slow and not stress"
 
-test: lint
-	$(BIN)/pytest -m "not stress" --durations=15
+test: check
+	$(BIN)/pytest -m "slow and not stress" --durations=15
 
 stress: install
 	$(BIN)/pytest -m stress --durations=0

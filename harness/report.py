@@ -44,11 +44,11 @@ def texts(path: Path) -> str:
 def _cost(path: Path) -> list[str]:
     """Of the processes that ended by themselves: a killed one leaves no note behind."""
     sessions = read_sessions(path)
-    tokens = [session["tokens"] for session in sessions if any(session["tokens"].values())]
-    if not tokens:
+    tokens = [session["tokens"] for session in sessions if "tokens" in session]
+    if not any(any(one.values()) for one in tokens):
         return []
     read, written = (sum(one[kind] for one in tokens) for kind in ("prompt_tokens", "generated_tokens"))
-    seconds, cached = (sum(session[what] for session in sessions) for what in ("seconds", "cached"))
+    seconds, cached = (sum(session.get(what, 0) for session in sessions) for what in ("seconds", "cached"))
     again = f", {cached} answers from the cache" if cached else ""
     return [f"  cost: {read:,} tokens read, {written:,} written, {seconds:.1f} s{again}"]
 

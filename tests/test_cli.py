@@ -122,7 +122,7 @@ def test_prompts_longer_than_the_context(capsys: pytest.CaptureFixture[str], mod
     (whole,) = json.loads(works(capsys, *RUN, "--model", f"hf:{model}", "--sample", "60", "--json"))
     assert whole["scores"]["failures"] == {}
     assert whole["run"] != found["run"]
-    assert 0 < found["scores"]["failures"]["RequestFailed"] < 60
+    assert 0 < found["scores"]["failures"]["TooLong"] < 60
     assert found["scores"]["instances"] == 60
 
 

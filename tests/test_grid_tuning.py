@@ -60,8 +60,8 @@ def test_killed_while_it_tunes_it_ends_with_the_same_table(
         assert process.returncode == -signal.SIGKILL
     _, table = whole
     assert finished(start(label_free, cut), "1 engine start") == table
-    rows = [line for line in table.splitlines() if line.startswith("| ") and "0.5000" in line]
-    assert [[cell.strip() for cell in row.split("|")[4:6]] for row in rows] == [
+    cells = [[cell.strip() for cell in line.split("|")] for line in table.splitlines() if line.startswith("| ")]
+    assert [row[4:6] for row in cells if row[1].isdigit()] == [
         ["0", ""],
         ["8", "0, 1"],
         ["16", "0, 1"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import subprocess
@@ -68,6 +69,21 @@ def test_summaries_are_made_once_whatever_is_asked_with_them(folder: Path) -> No
         assert scores is not None
         assert (scores["instances"], scores["failures"]) == (8, {})
         assert scores["metrics"]["without_summary"]["value"] == (read_manifest(path)["settings"]["summaries"] == "none")
+
+
+def test_the_paper_s_recipe_reads_summaries_of_both_splits(folder: Path) -> None:
+    digests = []
+    for split in ("train", "valid"):
+        before = made(folder, "llm-trsr-summaries")
+        assert main(summarise(folder, "users_seed=2", "temperature=0", split=split)) == 0
+        digests += [path.name for path in made(folder, "llm-trsr-summaries") - before]
+    settings = sets(*FEW, "users_seed=2", f"summaries={','.join(digests)}", f"runs={folder / 'runs'}")
+    recipe = sets("context=1024", "epochs=1", "micro_batch=4")
+    words = ["tune", "--task", "llm-trsr", *settings, *recipe, "--model", str(folder / "model")]
+    assert main([*words, "--out", str(folder / "lora"), "--threads", "1"]) == 0
+    told = json.loads((folder / "lora" / "harness.json").read_text())
+    assert told["recipe"]["targets"] == "q_proj,k_proj,v_proj,o_proj"
+    assert told["selected"]["metric"] == "Recall@3+Recall@5+Recall@10"
 
 
 def test_a_kill_loses_no_finished_block(folder: Path, tmp_path: Path) -> None:

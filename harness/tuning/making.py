@@ -68,7 +68,7 @@ def train_and_save(
     measure = None
     if recipe.selection in ("correct", "paper"):
         measure = measure_of(material.validations, recipe, trainable, tuning.reads)
-    metric = "loss" if measure is None else tuning.tasks[0].metrics[0].name
+    metric = "loss" if measure is None else tuning.tasks[0].selector.name
     valid = [text for one in material.validations for text in one.texts]
     trained = train(trainable, material.rows, valid, measure, recipe, seed, work, metric)
     if not leads:
