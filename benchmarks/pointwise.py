@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.models import llama_58m
-from benchmarks.spelling import _timed
+from benchmarks.spelling import timed
 from harness.checkpoint import resolve
 from harness.engines.text import LoadedModel
 from harness.engines.transformers import load as load_hf
@@ -66,8 +66,8 @@ def report(loaded: LoadedModel, asked: Sequence[Sequence[Choose]], rounds: int) 
     seconds: dict[str, float] = {}
     for turn in range(rounds + 1):
         apart = [[Choose(f"{next(numbers):05} {one.prompt}", one.options) for one in some] for some in asked]
-        _timed(loaded, "shared", partial(answer, loaded, asked), seconds, turn)
-        _timed(loaded, "apart", partial(answer, loaded, apart), seconds, turn)
+        timed(loaded, "shared", partial(answer, loaded, asked), seconds, turn)
+        timed(loaded, "apart", partial(answer, loaded, apart), seconds, turn)
     shared, alone = seconds["shared"], seconds["apart"]
     total = sum(map(len, asked))
     print(f"| {loaded.kind} | {total} | {shared:.2f} | {alone:.2f} | {alone / shared:.2f} |", flush=True)

@@ -86,9 +86,9 @@ def report(loaded: LoadedModel, people: Sequence[User], catalogue: tuple[str, ..
     tokens: dict[str, int] = {}
     for turn in range(rounds + 1):
         for name, way in ways.items():
-            tokens[name] = _timed(loaded, name, way, seconds, turn)
+            tokens[name] = timed(loaded, name, way, seconds, turn)
             free = partial(texts, loaded, people, round(tokens[name] / len(people)))
-            _timed(loaded, f"free, as {name}", free, seconds, turn)
+            timed(loaded, f"free, as {name}", free, seconds, turn)
     for name in ways:
         taken, free_taken = seconds[name] / len(people), seconds[f"free, as {name}"] / len(people)
         each = tokens[name] / len(people)
@@ -126,7 +126,7 @@ def _ten(prompt: str, options: tuple[str, ...]) -> Program[list[str]]:
     return written
 
 
-def _timed(loaded: Any, name: str, way: Way, seconds: dict[str, float], turn: int) -> int:
+def timed(loaded: Any, name: str, way: Way, seconds: dict[str, float], turn: int) -> int:
     """Keep the best time of all rounds but the first."""
     if loaded.kind == "vllm":
         loaded._engine.reset_prefix_cache()

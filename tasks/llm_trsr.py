@@ -131,7 +131,7 @@ class LLMTRSR(LongHistories):
         )
 
     def summary(self, instance: Instance) -> str:
-        """That of the user, in one line; empty where there is none. StaleRun: no run is named that has this split."""
+        """That of the user; empty where there is none. StaleRun: no run is named that has this split."""
         if self.summaries == "none":
             return ""
         split = instance.id.partition("-")[0]
