@@ -1,4 +1,4 @@
-"""The benchmark's model: a random-weight Llama of 58 million parameters in bfloat16 with a 32,000-piece tokenizer."""
+"""The benchmarks' models: random weights with a 32,000-piece tokenizer, a Llama and an encoder-decoder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ VOCABULARY = 32_000
 
 
 def llama_58m(folder: Path, *, can_end: bool) -> Path:
-    """Write the model to a folder, if it is not there.
+    """Write 58 million parameters in bfloat16 to a folder, if they are not there.
 
     Random weights do not end a text. With `can_end` the row of the end-of-sequence token in the output layer is made
     large, so that most generations end at the first steps, as a tuned model's do.
@@ -41,6 +41,30 @@ def llama_58m(folder: Path, *, can_end: bool) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     _tokenizer(folder)
     model.save_pretrained(folder)
+    return folder
+
+
+def t5_77m(folder: Path) -> Path:
+    """The shape of Flan-T5-small: eight layers each for reading and writing, 512 wide."""
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=VOCABULARY,
+        d_model=512,
+        d_kv=64,
+        d_ff=1024,
+        num_layers=8,
+        num_heads=6,
+        feed_forward_proj="gated-gelu",
+        decoder_start_token_id=0,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    _tokenizer(folder)
+    T5ForConditionalGeneration(config).save_pretrained(folder)
     return folder
 
 

@@ -142,6 +142,8 @@ class Choose:
     """Tokens of the prompt, at most, where that is less than the model allows. A longer one fails as `TooLong`;"""
     cut: bool = False
     """or loses its end, and the options follow what is left: for protocols whose authors cut so."""
+    ended: bool = False
+    """Whether the text must end behind the option: the model's end of sequence is one token more of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,8 @@ class Scores:
     usage: Usage = Usage()
     facts: Mapping[str, float] = field(default_factory=dict)
     """Further numbers, such as the share of candidates that the model never met in training."""
+    tokens: tuple[int, ...] = ()
+    """How many tokens each value of a `Choose` is the sum over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,13 +34,13 @@ def pieces(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def choice(encoder: Encoder, prompt: str, *options: str) -> Choice:
-    (made,) = encoder.choices([(prompt, options)])
+    (made,) = encoder.choices([(prompt, options, False)])
     assert isinstance(made, Choice), made
     return made
 
 
 def failure(encoder: Encoder, prompt: str, *options: str) -> str:
-    (made,) = encoder.choices([(prompt, options)])
+    (made,) = encoder.choices([(prompt, options, False)])
     assert isinstance(made, RequestFailed)
     return str(made)
 
@@ -130,7 +130,7 @@ def test_options_that_cannot_be_told_apart_fail(bpe: Any) -> None:
     assert failure(encoder, "Enjoy?", "Yes", "Yes") == "option 'Yes' is given twice"
     assert failure(encoder, "Enjoy?", "Yes", "") == "an option is empty"
     assert failure(encoder, "Enjoy?") == "a choice needs options"
-    good, bad, also = encoder.choices([("a", ("b", "c")), ("a", ("b", "b")), ("d", ("e", "f"))])
+    good, bad, also = encoder.choices([("a", ("b", "c"), False), ("a", ("b", "b"), False), ("d", ("e", "f"), False)])
     assert isinstance(good, Choice)
     assert isinstance(bad, RequestFailed)
     assert isinstance(also, Choice)

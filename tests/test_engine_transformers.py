@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def t5(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
 def plainly(model: Any, tokenizer: Any, request: Choose) -> tuple[float, ...]:
     """Teacher forcing over the joined text, from the first token at which a reading differs from the prompt's."""
     prompt = tokenizer(request.prompt)["input_ids"]
-    joined = [tokenizer(request.prompt + option)["input_ids"] for option in request.options]
+    end = [tokenizer.eos_token_id] if request.ended else []
+    joined = [tokenizer(request.prompt + option)["input_ids"] + end for option in request.options]
     shared = min(
         next((n for n, (a, b) in enumerate(zip(prompt, ids, strict=False)) if a != b), len(prompt)) for ids in joined
     )
@@ -73,7 +75,8 @@ def plainly_encoder_decoder(model: Any, tokenizer: Any, request: Choose) -> tupl
     prompt = torch.tensor([tokenizer(request.prompt)["input_ids"]])
     scores = []
     for option in request.options:
-        ids = tokenizer(option)["input_ids"][:-1]
+        ids = tokenizer(option)["input_ids"]
+        ids = ids if request.ended else ids[:-1]
         with torch.inference_mode():
             out = model(input_ids=prompt, decoder_input_ids=torch.tensor([[0, *ids[:-1]]]))
         table = out.logits[0].double().log_softmax(-1)
@@ -83,7 +86,9 @@ def plainly_encoder_decoder(model: Any, tokenizer: Any, request: Choose) -> tupl
 
 def asked(count: int = 16) -> list[Choose]:
     long = [Choose(prompt, engine_models.TITLES) for prompt in engine_models.PROMPTS]
-    return [*(q for q in questions(count) if isinstance(q, Choose)), *long, Choose("No", ("No", "No way", " no"))]
+    nested = ("No", "No way", " no")
+    short = [q for q in questions(count) if isinstance(q, Choose)]
+    return [*short, *long, Choose("No", nested), Choose("No", nested, ended=True), replace(long[1], ended=True)]
 
 
 def folder_model(loaded: Loaded, kind: Any) -> tuple[Any, Any]:

@@ -141,7 +141,7 @@ def _read(body: str) -> Reply:
     if kind == "Text":
         return Text(kept["text"], kept["finish"], usage)
     if kind == "Scores":
-        return Scores(tuple(kept["values"]), usage)
+        return Scores(tuple(kept["values"]), usage, tokens=tuple(kept["tokens"]))
     return Ranked(tuple(kept["items"]), usage)
 
 

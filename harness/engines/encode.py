@@ -24,6 +24,8 @@ from harness.model import Checkpoint
 FRONTS = ("\n", "a", "")
 """What an option is tokenised behind where it merges with the end of its prompt."""
 Ids = tuple[int, ...]
+Asked = tuple[str, tuple[str, ...], bool]
+"""Prompt, options, and whether the text must end behind the option."""
 TODAY = datetime(2024, 7, 26)
 """The date that chat templates are told: a prompt that reads the clock would be another prompt tomorrow. It is the
 date that Llama 3's own template falls back on."""
@@ -133,19 +135,19 @@ class Encoder:
         """Token ids of each prompt, as the model will read it."""
         return [self._whole(ids) for ids in self._tokens(self._render(texts))]
 
-    def choices(self, asked: Sequence[tuple[str, tuple[str, ...]]]) -> list[Choice | RequestFailed]:
-        """Each (prompt, options) in tokens, or why it cannot be asked."""
-        rendered = self._render([prompt for prompt, _ in asked])
+    def choices(self, asked: Sequence[Asked]) -> list[Choice | RequestFailed]:
+        """Each (prompt, options, whether the text must end behind them) in tokens, or why it cannot be asked."""
+        rendered = self._render([prompt for prompt, _, _ in asked])
         texts: list[str] = []
-        for text, (_, options) in zip(rendered, asked, strict=True):
+        for text, (_, options, _) in zip(rendered, asked, strict=True):
             texts += [text, *(options if self._encoder_decoder else (text + option for option in options))]
         tokens = iter(self._tokens(texts))
         made: list[Choice | RequestFailed] = []
-        for _, options in asked:
+        for _, options, ended in asked:
             prompt, continued = next(tokens), [next(tokens) for _ in options]
             try:
                 _check_options(options)
-                made.append(self._choice(prompt, continued, options))
+                made.append(self._choice(prompt, continued, options, self._end() if ended else ()))
             except RequestFailed as failure:
                 made.append(failure)
         return made
@@ -198,15 +200,21 @@ class Encoder:
         found = [place for place in map(text.find, stop) if place >= 0]
         return (text[: min(found)], True) if found else (text, False)
 
-    def _choice(self, prompt: Ids, continued: Sequence[Ids], options: Sequence[str]) -> Choice:
+    def _end(self) -> Ids:
+        """What a text ends with: RequestFailed where the tokenizer has no such token."""
+        if self._tokenizer.eos_token_id is None:
+            raise RequestFailed(f"the tokenizer of {self._name} has no end of sequence, so no text of it can end")
+        return (self._tokenizer.eos_token_id,)
+
+    def _choice(self, prompt: Ids, continued: Sequence[Ids], options: Sequence[str], end: Ids) -> Choice:
         if self._encoder_decoder:
-            return Choice(self._whole(prompt), _trie(continued, options))
+            return Choice(self._whole(prompt), _trie(continued, options, end))
         wholes = [self._whole(ids) for ids in continued]
         whole = self._whole(prompt)
         shared = _shared((whole, *wholes))
         if not shared:
             raise RequestFailed("the prompt has no tokens that the model could be conditioned on")
-        return Choice(whole[:shared], _trie([ids[shared:] for ids in wholes], options))
+        return Choice(whole[:shared], _trie([ids[shared:] for ids in wholes], options, end))
 
     def _tokens(self, texts: Sequence[str]) -> list[Ids]:
         if not texts:
@@ -280,7 +288,7 @@ def _check_options(options: Sequence[str]) -> None:
         raise RequestFailed(f"option {twice!r} is given twice")
 
 
-def _trie(ids: Sequence[Ids], options: Sequence[str]) -> Trie:
+def _trie(ids: Sequence[Ids], options: Sequence[str], end: Ids) -> Trie:
     seen: dict[Ids, str] = {}
     for tokens, option in zip(ids, options, strict=True):
         if not tokens:
@@ -288,7 +296,7 @@ def _trie(ids: Sequence[Ids], options: Sequence[str]) -> Trie:
         if tokens in seen:
             raise RequestFailed(f"options {seen[tokens]!r} and {option!r} are the same tokens to this model")
         seen[tokens] = option
-    return Trie.of(ids)
+    return Trie.of([tokens + end for tokens in ids])
 
 
 def _shared(sequences: Iterable[Ids]) -> int:

@@ -184,7 +184,8 @@ class TextEngine:
 
     def _encode(self, requests: Sequence[Request]) -> list[Job | RequestFailed]:
         """One job for each request, in order; each kind is tokenised in one go."""
-        choices = iter(self._encoder.choices([(r.prompt, r.options) for r in requests if isinstance(r, Choose)]))
+        chooses = [(r.prompt, r.options, r.ended) for r in requests if isinstance(r, Choose)]
+        choices = iter(self._encoder.choices(chooses))
         prompts = iter(self._encoder.prompts([r.prompt for r in requests if isinstance(r, Generate)]))
         jobs: list[Job | RequestFailed] = []
         for request in requests:
@@ -275,4 +276,4 @@ def _scores(request: Choose, probe: Probe, done: Probed) -> Reply | RequestFaile
     if not all(map(math.isfinite, values)):
         worst = next(o for o, value in zip(request.options, values, strict=True) if not math.isfinite(value))
         return RequestFailed(f"the model gives option {worst!r} no finite log-probability")
-    return Scores(values, Usage(len(probe.prompt)))
+    return Scores(values, Usage(len(probe.prompt)), tokens=tuple(map(len, probe.trie.options)))

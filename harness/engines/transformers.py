@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from harness.engines import Engine
@@ -157,8 +158,6 @@ class TransformersBackend:
                 return write(model, writings, self._encoder)
             if spellings:
                 return spell(model, spellings)
-            if model.config.is_encoder_decoder:
-                return [Probed(read) for read in _probe_encoder_decoder(model, probes)]
             return [Probed(read) for read in _probe(model, probes, self._owner.budget)]
 
 
@@ -186,71 +185,69 @@ def _read(logits: Any, wanted: Sequence[Ids]) -> list[list[float]]:
 
 def _probe(model: Any, probes: Sequence[Probe], budget: int) -> list[Read]:
     """All nodes of each probe: one pass over the prompts, then the paths of longer options behind their cache."""
-    ids, mask = pad([probe.prompt for probe in probes], model.device, left=True)
+    ids, mask = pad([probe.prompt for probe in probes], model.device, left=not model.config.is_encoder_decoder)
     tails = [(row, chain) for row, probe in enumerate(probes) for chain in probe.trie.chains() if chain]
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    out = forward_with_positions(model, ids, mask, positions, use_cache=bool(tails), logits_to_keep=1)
-    roots = _read(out.logits[:, -1], [probe.trie.nodes[0].wanted for probe in probes])
+    prompts = _read_prompts(model, ids, mask, keep=bool(tails))
+    roots = _read(prompts.logits[:, -1], [probe.trie.nodes[0].wanted for probe in probes])
     reads: list[Read] = [{(): root} for root in roots]
     tails.sort(key=lambda tail: -len(tail[1]))
     while tails:
         width = len(tails[0][1])
-        fits = min(LOGITS // (width * out.logits.shape[-1]), budget // (ids.shape[1] + width))
+        fits = min(LOGITS // (width * prompts.logits.shape[-1]), budget // (ids.shape[1] + width))
         chunk, tails = tails[: max(1, fits)], tails[max(1, fits) :]
         rows = torch.tensor([row for row, _ in chunk], device=model.device)
         tail_ids, tail_mask = pad([chain for _, chain in chunk], model.device, left=False)
-        more = forward_with_positions(
-            model,
-            tail_ids,
-            torch.cat([mask[rows], tail_mask], dim=1),
-            mask[rows].sum(-1, keepdim=True) + torch.arange(width, device=model.device),
-            past_key_values=_selected(out.past_key_values, rows),
+        logits = _read_tails(model, prompts, mask, rows, tail_ids, tail_mask)
+        _read_chains(logits, chunk, probes, reads)
+    return reads
+
+
+def _read_prompts(model: Any, ids: Any, mask: Any, keep: bool) -> Any:
+    """Logits behind each prompt, and with `keep` the cache that further tokens go on from. An encoder reads its prompt
+    once, and the decoder makes keys and values of it once, however many options are asked about."""
+    if not model.config.is_encoder_decoder:
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        return forward_with_positions(model, ids, mask, positions, use_cache=keep, logits_to_keep=1)
+    start = torch.full((len(ids), 1), model.generation_config.decoder_start_token_id, device=model.device)
+    return model(input_ids=ids, attention_mask=mask, decoder_input_ids=start, use_cache=keep)
+
+
+def _read_tails(model: Any, prompts: Any, mask: Any, rows: Any, ids: Any, tail_mask: Any) -> Any:
+    """Logits (tails, positions, vocabulary) of further tokens, each behind the prompt in one of the rows."""
+    cache = _selected(prompts.past_key_values, rows)
+    if model.config.is_encoder_decoder:
+        encoded = BaseModelOutput(last_hidden_state=prompts.encoder_last_hidden_state[rows])
+        more = model(
+            encoder_outputs=encoded,
+            attention_mask=mask[rows],
+            decoder_input_ids=ids,
+            past_key_values=cache,
             use_cache=True,
         )
-        _read_chains(more.logits, 1, chunk, probes, reads)
-    return reads
+        return more.logits
+    positions = mask[rows].sum(-1, keepdim=True) + torch.arange(ids.shape[1], device=model.device)
+    whole = torch.cat([mask[rows], tail_mask], dim=1)
+    return forward_with_positions(model, ids, whole, positions, past_key_values=cache, use_cache=True).logits
 
 
 def _selected(cache: Any, rows: Any) -> Any:
     """A copy of a key-value cache with these rows of the batch; the original stays as it is."""
+    if isinstance(cache, EncoderDecoderCache):
+        return EncoderDecoderCache(
+            _selected(cache.self_attention_cache, rows), _selected(cache.cross_attention_cache, rows)
+        )
     chosen = copy.copy(cache)
     chosen.layers = [copy.copy(layer) for layer in cache.layers]
     chosen.batch_select_indices(rows)
     return chosen
 
 
-def _probe_encoder_decoder(model: Any, probes: Sequence[Probe]) -> list[Read]:
-    """All nodes of each probe: the encoder reads each prompt once, the decoder walks every chain of tokens."""
-    ids, mask = pad([probe.prompt for probe in probes], model.device, left=False)
-    encoded = model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
-    start = model.generation_config.decoder_start_token_id
-    chains = [(row, chain) for row, probe in enumerate(probes) for chain in probe.trie.chains()]
-    chains.sort(key=lambda chain: -len(chain[1]))
-    reads: list[Read] = [{} for _ in probes]
-    while chains:
-        fits = max(1, LOGITS // ((len(chains[0][1]) + 1) * model.config.vocab_size))
-        fits = min(fits, 4 * len(probes))
-        chunk, chains = chains[:fits], chains[fits:]
-        rows = torch.tensor([row for row, _ in chunk], device=model.device)
-        decoder_ids, _ = pad([(start, *chain) for _, chain in chunk], model.device, left=False)
-        out = model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=encoded[rows]),
-            attention_mask=mask[rows],
-            decoder_input_ids=decoder_ids,
-            use_cache=False,
-        )
-        _read_chains(out.logits, 0, chunk, probes, reads)
-    return reads
-
-
-def _read_chains(
-    logits: Any, first: int, chunk: Sequence[tuple[int, Ids]], probes: Sequence[Probe], reads: list[Read]
-) -> None:
-    """From logits (chains, positions, vocabulary) all nodes on the chains; position 0 belongs to depth `first`."""
+def _read_chains(logits: Any, chunk: Sequence[tuple[int, Ids]], probes: Sequence[Probe], reads: list[Read]) -> None:
+    """From logits (chains, positions, vocabulary) all nodes on the chains but the roots."""
     places: dict[tuple[int, Ids], tuple[int, int]] = {}
     for place, (row, chain) in enumerate(chunk):
-        for depth in range(first, len(chain) + 1):
-            places.setdefault((row, chain[:depth]), (place, depth - first))
+        for depth in range(1, len(chain) + 1):
+            places.setdefault((row, chain[:depth]), (place, depth - 1))
     wanted = [dict(probes[row].trie.nodes)[path] for row, path in places]
     index = torch.tensor(list(places.values()), device=logits.device)
     for (row, path), values in zip(places, _read(logits[index[:, 0], index[:, 1]], wanted), strict=True):

@@ -102,6 +102,13 @@ class EngineContract:
         (forward,), (backward,) = (values(engine, [Choose("Seen: Heat.\n", o)]) for o in (FILMS, FILMS[::-1]))
         assert largest_gap([forward], [backward[::-1]]) < self.tolerance
 
+    def test_an_end_is_one_token_more(self, engine: Engine) -> None:
+        free, closed = answers(engine, [Choose("Seen: Heat.\n", FILMS), Choose("Seen: Heat.\n", FILMS, ended=True)])
+        assert isinstance(free, Scores)
+        assert isinstance(closed, Scores)
+        assert closed.tokens == tuple(count + 1 for count in free.tokens)
+        assert all(whole < part for whole, part in zip(closed.values, free.values, strict=True))
+
     def test_a_failure_touches_no_neighbour(self, engine: Engine) -> None:
         good = questions(6)
         bad: list[Request] = [

@@ -80,7 +80,7 @@ def encode(
     `end` closes a text. A longer text than `context` loses its end with `overlong=cut`, as in alpaca-lora.
     """
     kept: list[Encoded] = []
-    choices = encoder.choices([(example.prompt, (example.answer,)) for example in examples])
+    choices = encoder.choices([(example.prompt, (example.answer,), False) for example in examples])
     for choice in choices:
         if isinstance(choice, RequestFailed):
             raise BadSetting(f"a training text cannot be used: {choice}")

@@ -82,7 +82,7 @@ def _answer_tokens(task: Task, instance: Instance, encoder: Encoder) -> tuple[in
     (request,) = next(task.solve(instance))
     if not isinstance(request, Choose) or len(request.options) != 2:
         raise NotApplicable(f"task {task.name!r} does not ask for one of two answers; use selection=correct")
-    (choice,) = encoder.choices([(request.prompt, request.options)])
+    (choice,) = encoder.choices([(request.prompt, request.options, request.ended)])
     if isinstance(choice, RequestFailed):
         raise choice
     yes, no = (option[0] for option in choice.trie.options)
