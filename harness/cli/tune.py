@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.option(
     "--from-scratch",
     metavar="PRESET",
-    help="In place of all this, train a small model and its tokenizer from nothing; `tiny` takes minutes on two cores.",
+    help="In place of all this, make a small model and its tokenizer from nothing: `tiny` or `tiny-t5`, in minutes.",
 )
 @click.option("--unlabelled", is_flag=True, help="From scratch, only texts without labels, of users in no split.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: as many as there are cores.")
@@ -133,7 +133,8 @@ def _from_scratch(
     made = registry.task(task, given)
     manifest = train_from_scratch(made, preset, out, unlabelled=unlabelled, seed=seed, threads=threads)
     last = manifest["loss"][-1]["loss"] if manifest["loss"] else float("nan")
-    click.echo(f"{out}: {manifest['rows']} texts, last loss {last:.3f}, {manifest['seconds']:.0f} s")
+    kept = f"{manifest['rows']} texts" + (f" ({manifest['dropped']} too long)" if manifest["dropped"] else "")
+    click.echo(f"{out}: {kept}, last loss {last:.3f}, {manifest['seconds']:.0f} s")
 
 
 def _summary(out: Path, manifest: dict[str, Any]) -> str:
