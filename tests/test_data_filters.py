@@ -166,6 +166,7 @@ def test_without_repeats_is_what_a_loop_over_the_sorted_events_keeps(rows: Meeti
         ("ml-100k", None, (943, 1349, 99_287)),
         ("ml-1m-sequences", "ml-1m", (6040, 3416, 999_611)),  # published: SASRec, BERT4Rec, PALR and others
         ("amazon-beauty", "amazon-beauty-2014", (22_363, 12_101, 198_502)),  # published: S3-Rec, PALR and others
+        ("amazon-instruments", "amazon-reviews-2014", (1429, 900, 10_261)),  # published: the data's own page
     ],
 )
 def test_the_five_cores_of_the_papers(

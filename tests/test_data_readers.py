@@ -264,7 +264,20 @@ def test_fast_reading_accepts_exactly_what_the_form_says(text: str) -> None:
 
 
 def test_names() -> None:
-    assert datasets() == ("ml-100k", "ml-1m", "ml-1m-sequences", "book-crossing", "amazon-beauty", "mind", "amazon-m2")
+    assert datasets() == (
+        "ml-100k",
+        "ml-1m",
+        "ml-1m-sequences",
+        "book-crossing",
+        "amazon-beauty",
+        "amazon-games",
+        "amazon-games-sequences",
+        "amazon-cds",
+        "amazon-cds-sequences",
+        "amazon-instruments",
+        "mind",
+        "amazon-m2",
+    )
     with pytest.raises(UnknownName, match="no data set is called 'ml-10k'; did you mean 'ml-100k'"):
         load("ml-10k")
 

@@ -6,31 +6,58 @@ they come from.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
+
 from harness.data.catalog import Dataset, Statistics, Timelines
 from harness.data.home import data_folder, embedded_folder, present, verified
+from harness.data.readers import amazon_reviews
+from harness.data.readers.amazon_reviews import Review
 from harness.data.sources import Source, check, source
 from harness.errors import MissingData, NotApplicable
 
-__all__ = ["Dataset", "Statistics", "Timelines", "datasets", "load"]
+__all__ = ["Dataset", "Review", "Statistics", "Timelines", "datasets", "load", "reviews"]
+
+STAND_INS: Mapping[str, str] = {
+    "ml-1m": "ml-1m-sequences",
+    "amazon-games": "amazon-games-sequences",
+    "amazon-cds": "amazon-cds-sequences",
+}
+"""What is read where the home has it and not the official files: the order alone. It keeps its own name."""
 
 
 def datasets() -> tuple[str, ...]:
     """The names that `load` knows."""
-    return ("ml-100k", "ml-1m", "ml-1m-sequences", "book-crossing", "amazon-beauty", "mind", "amazon-m2")
+    return (
+        "ml-100k",
+        "ml-1m",
+        "ml-1m-sequences",
+        "book-crossing",
+        "amazon-beauty",
+        "amazon-games",
+        "amazon-games-sequences",
+        "amazon-cds",
+        "amazon-cds-sequences",
+        "amazon-instruments",
+        "mind",
+        "amazon-m2",
+    )
 
 
 def load(name: str) -> Dataset:
     """Reads a data set from the home. Where the home does not have it, MovieLens 100K comes from an installed recbole,
-    and for MovieLens 1M the data set `ml-1m-sequences` stands in, which has its order, but no ratings and times.
+    and for MovieLens 1M, Amazon Games and CDs a data set of `STAND_INS`, which has an order, but no ratings and times.
 
     UnknownName: there is no such data set. MissingData: a file is not there; the message has the command that gets it.
     BadData: a file is not the official one. NotApplicable: the source holds prompts, not ratings.
     """
-    declared = source(name)
+    declared = _or_stand_in(source(name))
+    name = declared.name
     if name == "ml-100k":
         return _movielens_100k(declared)
     if name in ("ml-1m", "ml-1m-sequences"):
-        return _movielens_1m(declared)
+        from harness.data.readers import movielens_1m
+
+        return (movielens_1m.read if name == "ml-1m" else movielens_1m.read_sequences)(verified(name))
     if name == "book-crossing":
         from harness.data.readers import book_crossing
 
@@ -39,6 +66,12 @@ def load(name: str) -> Dataset:
         from harness.data.readers import amazon_beauty
 
         return amazon_beauty.read(verified(name, *_there(declared)))
+    if name in amazon_reviews.FILES:
+        return amazon_reviews.read(name, verified(name, *_there(declared)))
+    if name in ("amazon-games-sequences", "amazon-cds-sequences"):
+        from harness.data.readers import inter
+
+        return inter.read(name, verified(name))
     if name == "mind":
         from harness.data.readers import mind
 
@@ -48,6 +81,35 @@ def load(name: str) -> Dataset:
 
         return amazon_m2.read(verified(name))
     raise NotApplicable(f"{name} holds prompts, not ratings; data sets with ratings are {', '.join(datasets())}")
+
+
+def reviews(name: str, wanted: Set[tuple[str, str]]) -> Mapping[tuple[str, str], Review]:
+    """Reads what users wrote of items, by the ids of both, of those wanted that the data set has.
+
+    Of several reviews by one user of one item, the first in time, and of one time the first in the file: that of the
+    event that `harness.data.filters.without_repeats` keeps. The file is read once, line by line.
+
+    UnknownName: there is no such data set. NotApplicable: it has no reviews. MissingData, BadData: as `load`, but
+    nothing stands in.
+    """
+    files = amazon_reviews.FILES.get(source(name).name)
+    if files is None:
+        raise NotApplicable(f"{name} has no reviews; data sets with reviews are {', '.join(amazon_reviews.FILES)}")
+    return amazon_reviews.first_reviews(name, verified(name, files.reviews), wanted)
+
+
+def _or_stand_in(declared: Source) -> Source:
+    """The data set, or what stands in for it where the home has that alone. MissingData: it has neither."""
+    if declared.name not in STAND_INS or present(declared):
+        return declared
+    order = source(STAND_INS[declared.name])
+    if present(order):
+        return order
+    try:
+        verified(declared.name)
+    except MissingData as error:
+        raise MissingData(f"{error}; for the order without ratings and times, {order.remedy}") from error
+    return declared
 
 
 def _there(declared: Source) -> list[str]:
@@ -70,16 +132,3 @@ def _movielens_100k(declared: Source) -> Dataset:
     for file in declared.embedded.files:
         check(folder / file.name, file, f"install recbole again or run `harness data fetch {declared.name}`")
     return movielens_100k.read_copy(folder)
-
-
-def _movielens_1m(declared: Source) -> Dataset:
-    from harness.data.readers import movielens_1m
-
-    order = source(movielens_1m.SEQUENCES)
-    if declared == order or (present(order) and not present(declared)):
-        return movielens_1m.read_sequences(verified(order.name))
-    try:
-        folder = verified(declared.name)
-    except MissingData as error:
-        raise MissingData(f"{error}; for the order without ratings and times, {order.remedy}") from error
-    return movielens_1m.read(folder)

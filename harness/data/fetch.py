@@ -143,7 +143,7 @@ def _from_disk(declared: Source, wanted: Sequence[DataFile], given: Path, stage:
     missing = [file for file in owed if file.required and not (stage / file.name).exists()]
     if missing:
         names = ", ".join(file.name for file in missing)
-        looked = f"plain, as .gz or in {archive.name}" if archive else "plain or as .gz"
+        looked = f"plain, as .gz or in {archive.name}" if archive else "plain, as .gz or as .zip"
         address = declared.address(missing[0])
         raise MissingData(
             f"{given} does not have {names}, which {declared.name} needs; looked for them {looked}; "
@@ -176,10 +176,11 @@ def _from_archive_on_site(declared: Source, wanted: Sequence[DataFile], stage: P
 
 
 def _locate(file: DataFile, folder: Path) -> Path | None:
-    """A file by any of its names, plain or gzipped, in the folder or where the official zip would have put it."""
+    """A file by any of its names, plain, gzipped or in a zip of its own, in the folder or where the official zip would
+    have put it."""
     for base in (folder, folder / Path(file.path.lstrip("/")).parent):
         for name in (file.name, *file.aliases):
-            for candidate in (base / name, base / f"{name}.gz"):
+            for candidate in (base / name, base / f"{name}.gz", (base / name).with_suffix(".zip")):
                 if candidate.is_file():
                     return candidate
     return None
@@ -187,10 +188,29 @@ def _locate(file: DataFile, folder: Path) -> Path | None:
 
 def _copy_plain(place: Path, target: Path, file: DataFile) -> None:
     try:
-        with gzip.open(place) if place.suffix == ".gz" else place.open("rb") as content:
-            _write(cast(IO[bytes], content), target, file, place)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise BadData(f"{place} is damaged: expected a gzip file that holds {file.name}, found: {error}") from error
+        with _content(place, file) as content:
+            _write(content, target, file, place)
+    except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error, KeyError, RuntimeError) as error:
+        kind = place.suffix.removeprefix(".").replace("gz", "gzip")
+        raise BadData(
+            f"{place} is damaged: expected a {kind} file that holds {file.name}, found: {str(error).strip(chr(39))}"
+        ) from error
+
+
+@contextmanager
+def _content(place: Path, file: DataFile) -> Iterator[IO[bytes]]:
+    """The file itself, whatever it is packed in. KeyError: a zip does not hold it."""
+    if place.suffix == ".gz":
+        with gzip.open(place) as content:
+            yield cast(IO[bytes], content)
+    elif place.suffix == ".zip":
+        with zipfile.ZipFile(place) as package:
+            held = [member for member in package.namelist() if member in (file.name, *file.aliases)]
+            with package.open(held[0] if held else file.name) as content:
+                yield content
+    else:
+        with place.open("rb") as content:
+            yield content
 
 
 def _unpack(

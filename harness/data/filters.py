@@ -48,6 +48,17 @@ def without_repeats(dataset: Dataset) -> Dataset:
     return _only_events(dataset, kept)
 
 
+def titled(dataset: Dataset) -> Dataset:
+    """The events of items that have a text besides their id; the same object where all have one, or none has.
+
+    The catalogue stays whole. Where no item has a text, what would be left is nothing.
+    """
+    known = np.array([item.text != item.id for item in dataset.items], dtype=np.bool_)
+    if not known.any() or known[dataset.item].all():
+        return dataset
+    return _only_events(dataset, known[dataset.item])
+
+
 def _only_events(dataset: Dataset, kept: NDArray[np.bool_]) -> Dataset:
     """Users are again in the order in which they first appear, as every data set has them."""
     known, user = first_appearance(dataset.user[kept].astype(np.int64))

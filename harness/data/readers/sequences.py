@@ -39,7 +39,7 @@ def read_lines(path: Path) -> Lines:
     met: list[int] = []
     for number, line in enumerate(text_lines(path, "ascii"), start=1):
         user, *items = line.split(" ")
-        if not items or not all(map(is_id, (user, *items))):
+        if not items or not is_id(user) or not _are_ids(items):
             raise malformed(path, number, LINE, line)
         if user in users:
             raise malformed(path, number, "a user that no earlier line has", user)
@@ -47,6 +47,11 @@ def read_lines(path: Path) -> Lines:
         lengths.append(len(items))
         met.extend(map(int, items))
     return Lines(path, tuple(users), tuple(lengths), np.asarray(met, dtype=np.int64))
+
+
+def _are_ids(texts: Sequence[str]) -> bool:
+    """`is_id` of all, at once: of digits they are if all that they hold together is."""
+    return all(texts) and is_id(max(texts, key=len)) and "".join(texts).isdigit()
 
 
 def sequences_dataset(
