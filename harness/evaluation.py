@@ -7,20 +7,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from harness import __version__, registry
+from harness import __version__, choice, registry
 from harness.checkpoint import template_identity
+from harness.choice import Alternative, Choice, Choosing
 from harness.data.home import home
 from harness.engines import Engine
 from harness.engines.cache import Cached, ResponseCache
 from harness.engines.text import context_of
 from harness.engines.wrappers import Counted, Retried
-from harness.errors import BadModel, BadSetting, InstanceFailed, NotApplicable
+from harness.errors import BadModel, BadSetting, InstanceFailed, NotApplicable, NothingAnswered
 from harness.knobs import settings
 from harness.loading import Base, Ready
 from harness.model import Adapter, EngineOptions, Model, ModelSettings
@@ -55,6 +56,15 @@ class Job:
     run_dir: Path | None = None
     """This very directory, in place of one named by digest under `runs`."""
     cache: bool = True
+    choosing: Choosing | None = None
+    """An option that is to be chosen on validation; `task` is without it then."""
+
+
+class Settled(NamedTuple):
+    """A complete run, and how its option was chosen, where it was."""
+
+    run: Path
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True)
@@ -77,12 +87,100 @@ def perform(job: Job, say: Callable[[str], None]) -> list[Path]:
     if job.run_dir is not None and len(job.adapters) > 1:
         raise BadModel("--run-dir names one directory, but several adapters make several runs; leave it out")
     if is_baseline(job.model):
+        if job.choosing is not None:
+            who = f"{job.model.engine}:{job.model.name}"
+            raise BadModel(f"--choose is for language models; {who} reads no prompt, and answers any wording alike")
         return [complete(job, baseline(job), say)]
     if job.settings != ModelSettings():
         raise BadModel("--model-set and --model-config are for baselines, such as recbole:SASRec")
     with Base(job.model, job.options, say, bool(job.adapters)) as base:
         wanted: list[Adapter | None] = [base.adapter(folder) for folder in job.adapters]
-        return [complete(job, language_model(job, base, adapter), say) for adapter in wanted or [None]]
+        return [settle(job, base, adapter, say).run for adapter in wanted or [None]]
+
+
+def settle(job: Job, base: Base, adapter: Adapter | None, say: Callable[[str], None]) -> Settled:
+    """Bring the run of a language model to completion; its option, if it has one to choose, is chosen first.
+
+    Raises NothingAnswered if no value of the option can be scored, and whatever keeps a run from completion.
+    """
+    if job.choosing is None:
+        return Settled(complete(job, language_model(job, base, adapter), say))
+    _check_sample(job)
+    made = _earlier(job, base, adapter)
+    chosen = made or _choose(job, job.choosing, base, adapter, say)
+    asked = _with(job, job.choosing, chosen.value)
+    path = complete(asked, language_model(asked, base, adapter), say)
+    if made is None:
+        choice.write(path, chosen)
+    return Settled(path, chosen)
+
+
+def is_owed(job: Job, base: Base, adapter: Adapter | None) -> bool:
+    """Whether `settle` would ask anything. Loads nothing."""
+    if job.choosing is not None:
+        made = _earlier(job, base, adapter)
+        if made is None:
+            return True
+        job = _with(job, job.choosing, made.value)
+    return read_scores(run_path(job, language_model(job, base, adapter))) is None
+
+
+def _earlier(job: Job, base: Base, adapter: Adapter | None) -> Choice | None:
+    """What was chosen before from the very same runs on validation, if anything."""
+    if job.choosing is None:
+        return None
+    tried = [
+        (value, _digest(asked, language_model(asked, base, adapter))) for value, asked in _trials(job, job.choosing)
+    ]
+    for value in job.choosing.values:
+        asked = _with(job, job.choosing, value)
+        found = choice.read(run_path(asked, language_model(asked, base, adapter)))
+        if found is None or [(one.value, one.run) for one in found.alternatives] != tried:
+            continue
+        if (found.option, found.value, found.metric) == (job.choosing.option, value, job.task.selector.name):
+            return found
+    return None
+
+
+def _choose(job: Job, choosing: Choosing, base: Base, adapter: Adapter | None, say: Callable[[str], None]) -> Choice:
+    """Evaluate every value on validation; the best one wins, and of equal ones the first."""
+    tried: list[Alternative] = []
+    for value, asked in _trials(job, choosing):
+        say(f"{choosing.option}={value}, on validation")
+        contestant = language_model(asked, base, adapter)
+        score, reason = None, None
+        try:
+            path = complete(asked, contestant, say)
+            score = choice.selected(path, asked.task, questions(asked.task, asked.split, asked.sample))
+        except (NothingAnswered, NotApplicable) as error:
+            reason = str(error)
+        tried.append(Alternative(value, _digest(asked, contestant), score, reason))
+    scores = {one.value: one.score for one in tried if one.score is not None}
+    if not scores:
+        reasons = "; ".join(dict.fromkeys(one.reason for one in tried if one.reason))
+        raise NothingAnswered(f"no value of {choosing.option} can be scored on the {choice.ON} split: {reasons}")
+    metric, sample = job.task.selector, asked.sample
+    best = (max if metric.higher_is_better else min)(scores, key=scores.__getitem__)
+    count = sample.size if sample else _size(job.task, choice.ON)
+    return Choice(choosing.option, best, metric.name, choice.ON, count, tuple(tried))
+
+
+def _trials(job: Job, choosing: Choosing) -> Iterator[tuple[str, Job]]:
+    """The validation of each value, as an ordinary run. A sample that is no part of the split is all of it."""
+    sample = choosing.sample or job.sample
+    if sample is not None and sample.size >= _size(job.task, choice.ON):
+        sample = None
+    for value in choosing.values:
+        yield value, replace(_with(job, choosing, value), split=choice.ON, sample=sample, run_dir=None)
+
+
+def _with(job: Job, choosing: Choosing, value: str) -> Job:
+    """The job as if the value had been given."""
+    return replace(job, task=choosing.tasks[choosing.values.index(value)], choosing=None)
+
+
+def _digest(job: Job, contestant: Contestant) -> str:
+    return identify(job.task, job.split, job.sample, contestant.who).run
 
 
 def is_baseline(model: Model) -> bool:
@@ -120,17 +218,21 @@ def run_path(job: Job, contestant: Contestant) -> Path:
     """Where the run is, or will be."""
     if job.run_dir is not None:
         return job.run_dir
-    return job.runs / job.task.name / identify(job.task, job.split, job.sample, contestant.who).run
+    return job.runs / job.task.name / _digest(job, contestant)
 
 
 def _check_sample(job: Job) -> None:
     """A sample of everything would be the same questions under another name."""
     if job.sample is None:
         return
-    known = job.task.size(job.split)
-    size = sum(1 for _ in job.task.instances(job.split)) if known is None else known
+    size = _size(job.task, job.split)
     if job.sample.size >= size:
         raise BadSetting(f"--sample {job.sample.size}: there are {size} {job.split} instances; leave it out for all")
+
+
+def _size(task: Task, split: Split) -> int:
+    known = task.size(split)
+    return sum(1 for _ in task.instances(split)) if known is None else known
 
 
 def _answer(job: Job, contestant: Contestant, run: Run) -> None:
@@ -219,7 +321,7 @@ def language_model(job: Job, base: Base, adapter: Adapter | None) -> Contestant:
     if tuned and tuned.get("task") == job.task.name and tuned.get("pool") == job.split == "valid":
         raise BadSetting(
             f"{adapter.name if adapter else checkpoint.name} was tuned on rows of the validation split (pool=valid); "
-            "evaluate it on --split test"
+            "evaluate it on --split test, and let it choose no option"
         )
     who = {
         "engine": base.kind,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness import choice
 from harness.stats import TOO_FEW
 from harness.store import read_manifest, read_scores, read_sessions, records
 
@@ -14,6 +15,8 @@ def run_table(path: Path) -> str:
     """A few lines of text about a run directory, complete or not."""
     manifest, scores = read_manifest(path), read_scores(path)
     lines = [f"{manifest['described']}  {manifest['split']}{sample_badge(manifest)}  {manifest['model']['name']}"]
+    chosen = choice.read(path)
+    lines += [f"  {chosen}"] if chosen else []
     if scores is None:
         done = sum(1 for _ in records(path))
         return "\n".join([*lines, f"  not complete: {done} instances on record", f"  {path}"])

@@ -32,9 +32,9 @@ class Identity(NamedTuple):
     instances: str
     """Data, split, sample, and the options that decide which questions are asked."""
     protocol: str
-    """Task version, prompt texts, metrics and every option."""
+    """Task version, prompt texts, metrics and every option, but those that the protocol chooses for each model."""
     run: str
-    """Both, and who answered."""
+    """Both, these options, and who answered."""
 
 
 def describe(thing: Any) -> str:
@@ -59,13 +59,15 @@ def identify(task: Task, split: Split, sample: Sample | None, model: Mapping[str
         "split": split,
         "sample": list(sample) if sample else None,
     }
+    options = settings(task, hashed_only=True, tuning=False)
+    chosen = {name: value for name, value in options.items() if name in task.alternatives}
     how = {
         "task": task.name,
         "version": task.version,
-        "settings": dict(settings(task, hashed_only=True, tuning=False)),
+        "settings": {name: value for name, value in options.items() if name not in chosen},
         "texts": dict(task.texts),
         "metrics": [repr(metric) for metric in task.metrics],
         **({"inputs": inputs(task)} if task.stages else {}),
     }
     instances, protocol = digest(which), digest(how)
-    return Identity(instances, protocol, digest([instances, protocol, dict(model)]))
+    return Identity(instances, protocol, digest([instances, protocol, dict(model), *([chosen] if chosen else [])]))

@@ -11,7 +11,7 @@ from harness.errors import NotApplicable
 from harness.exposure import Exposure
 from harness.metrics import CutOff, Metric
 from harness.stages import Stage
-from harness.types import Catalogue, Example, Instance, Prediction, Program, Split, Timeline
+from harness.types import SPLITS, Catalogue, Example, Instance, Prediction, Program, Split, Timeline
 
 
 class Task(ABC):
@@ -96,6 +96,12 @@ class Task(ABC):
         return self.metrics[0]
 
     @property
+    def alternatives(self) -> Mapping[str, tuple[str, ...]]:
+        """Options that the paper chooses on the validation split, and the values among which, the first before others
+        of equal score: what `--choose NAME` tries."""
+        return {}
+
+    @property
     def recipes(self) -> Mapping[str, Mapping[str, Any]]:
         """How the paper fine-tunes, by budget, the default first; fields are those of `harness.tuning.recipe`."""
         return {}
@@ -108,6 +114,15 @@ class Task(ABC):
     def unlabelled(self) -> Iterator[str]:
         """Texts in the task's form that hold no true preference label and no user of any split."""
         raise NotApplicable(f"task {self.name!r} has no unlabelled texts")
+
+    @property
+    def exported(self) -> tuple[Split, ...]:
+        """The splits that `export` knows."""
+        return SPLITS
+
+    def counts(self, split: Split) -> Mapping[str, float]:
+        """What a table of the paper's counts of an exported split."""
+        return {}
 
     def export(self, split: Split) -> tuple[str, bytes]:
         """File name and bytes of a split in the paper's own format."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from harness import choice
+from harness.choice import Choice
 from harness.errors import StaleRun
 from harness.report import part_name, sample_badge
 from harness.store import read_manifest, read_scores, read_sessions
@@ -25,11 +28,15 @@ class Entry:
     """Of answering, in the processes that ended by themselves; a killed one leaves no time behind."""
     cached: bool
     """Whether some answers came from the cache, so that the time says little."""
+    chosen: Choice | None = None
+    """How its option came about, where it was chosen on validation."""
+    apart: tuple[str, ...] = ()
+    """Options in which it differs from others of its standing: those that the protocol chooses for each model."""
 
     @property
     def model(self) -> str:
-        name: str = self.manifest["model"]["name"]
-        return name
+        told = ", ".join(f"{name}={self.manifest['settings'][name]}" for name in self.apart)
+        return f"{self.manifest['model']['name']}{f' [{told}]' if told else ''}"
 
     def metric(self, name: str) -> Mapping[str, Any] | None:
         """Value and interval; None if the run is partial or the metric does not apply."""
@@ -89,7 +96,8 @@ def collect(runs: Path, task: str | None = None) -> list[Standing]:
         sessions = read_sessions(card.parent)
         seconds = float(sum(session["seconds"] for session in sessions))
         cached = any(session.get("cached") for session in sessions)
-        entry = Entry(card.parent, manifest, read_scores(card.parent), seconds, cached)
+        chosen = choice.read(card.parent)
+        entry = Entry(card.parent, manifest, read_scores(card.parent), seconds, cached, chosen)
         identity = manifest["identity"]
         groups.setdefault((identity["instances"], identity["protocol"]), []).append(entry)
     standings = [_standing(entries) for entries in groups.values()]
@@ -99,6 +107,11 @@ def collect(runs: Path, task: str | None = None) -> list[Standing]:
 def _standing(entries: Sequence[Entry]) -> Standing:
     manifest = entries[0].manifest
     headline, *_ = manifest["metrics"]
+    described, apart = manifest["described"], _differing([entry.manifest["settings"] for entry in entries])
+    for name in apart:
+        described = re.sub(rf"(?<=[(,]){name}={re.escape(str(manifest['settings'][name]))},?", "", described)
+    described = described.replace(",)", ")").removesuffix("()")
+    entries = [replace(entry, apart=apart if _reads(entry) else ()) for entry in entries]
 
     def place(entry: Entry) -> tuple[bool, float, str]:
         found = entry.metric(headline)
@@ -107,13 +120,24 @@ def _standing(entries: Sequence[Entry]) -> Standing:
         return value is None, 0.0 if value is None else (-value if up else value), entry.model
 
     return Standing(
-        title=f"{manifest['described']}, {manifest['split']}{sample_badge(manifest)}, version {manifest['version']}",
+        title=f"{described}, {manifest['split']}{sample_badge(manifest)}, version {manifest['version']}",
         key=f"{manifest['identity']['instances'][:4]}{manifest['identity']['protocol'][:4]}",
         headline=headline,
         metrics=manifest["metrics"],
         entries=sorted(entries, key=place),
         reported=[] if manifest["sample"] else reported(manifest["task"], manifest["split"], manifest["settings"]),
     )
+
+
+def _differing(settings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Names of options that have several values. Paths have no part in a protocol, and are not shown."""
+    names = [name for name in settings[0] if name != "runs"]
+    return tuple(name for name in names if len({str(one.get(name)) for one in settings}) > 1)
+
+
+def _reads(entry: Entry) -> bool:
+    """Whether it is a language model, and the wording has a part in its answers."""
+    return "weights" in entry.manifest["model"]
 
 
 def reported(task: str, split: str, settings: Mapping[str, Any]) -> list[Reported]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
@@ -220,25 +220,38 @@ def _row(
         rows = aligned(runs, task.metrics)
         found = {m.name: over_seeds(m, *rows[m.name]) for m in task.metrics if m.name in rows}
     failed = max((run["failure_rate"] or 0.0 for run in scores if run), default=0.0)
-    notes = [*_missing(places), *(f"n/a: {reason}" for reason in unanswered)]
+    notes = [*_missing(places), *(f"n/a: {reason}" for reason in unanswered), *_chosen(places)]
     notes += [f"up to {failed:.1%} of the instances failed"] if failed else []
     notes += ["rows drawn from the validation file"] if place.pool == "valid" else []
     notes += [] if place.by_paper else ["not tuned by the paper's recipe"]
     paper = _paper(place, first.cell.model, split, [one for one in papers if one.metric == task.metrics[0].name])
-    return Row(
-        first.cell.name, model, asked[task], place.trained, place.pool, place.shots, seeds, found, paper, tuple(notes)
-    )
+    choosing = first.cell.choosing
+    how = ", ".join(part for part in (asked[task], f"{choosing.option} chosen" if choosing else "") if part)
+    return Row(first.cell.name, model, how, place.trained, place.pool, place.shots, seeds, found, paper, tuple(notes))
 
 
 def _missing(places: Sequence[tuple[_Place, Outcome]]) -> Iterator[str]:
     """`failed: REASON`, with the seeds that it holds for where there are several."""
-    reasons: dict[str, list[int | None]] = {}
+    for reason, seeds in _by_text(places, lambda outcome: outcome.failure):
+        yield f"failed{f' for {seeds}' if seeds else ''}: {reason}"
+
+
+def _chosen(places: Sequence[tuple[_Place, Outcome]]) -> Iterator[str]:
+    """How the option of a row was chosen; each seed's tuning chooses for itself."""
+    for line, seeds in _by_text(places, lambda outcome: str(outcome.choice) if outcome.choice else None):
+        yield f"{seeds}: {line}" if seeds else line
+
+
+def _by_text(
+    places: Sequence[tuple[_Place, Outcome]], text: Callable[[Outcome], str | None]
+) -> Iterator[tuple[str, str]]:
+    """What is said of the cells of a row, each with `seed 0, 1`, or nothing where no seed is drawn."""
+    found: dict[str, list[int | None]] = {}
     for place, outcome in places:
-        if outcome.failure is not None:
-            reasons.setdefault(outcome.failure, []).append(place.seed)
-    for reason, seeds in reasons.items():
-        which = "" if seeds == [None] else f" for seed {', '.join(map(str, seeds))}"
-        yield f"failed{which}: {reason}"
+        if (line := text(outcome)) is not None:
+            found.setdefault(line, []).append(place.seed)
+    for line, seeds in found.items():
+        yield line, "" if seeds == [None] else f"seed {', '.join(map(str, seeds))}"
 
 
 def _paper(place: _Place, model: Model, split: str, papers: Sequence[Reported]) -> float | None:

@@ -31,6 +31,7 @@ def frame(standings: Sequence[Standing]) -> pd.DataFrame:
             "prompt_tokens": entry.scores["tokens"]["prompt"] if entry.scores else None,
             "generated_tokens": entry.scores["tokens"]["generated"] if entry.scores else None,
             "seconds": entry.seconds,
+            "chosen": str(entry.chosen) if entry.chosen else None,
             "run": str(entry.path),
         }
         for standing in standings
@@ -54,6 +55,8 @@ def _section(standing: Standing) -> list[str]:
         if entry.scores and "not_applicable" in entry.scores
         for line in (f"n/a: {entry.model}: {entry.scores['not_applicable']}.", "")
     ]
+    for entry in standing.entries:
+        lines += [f"{entry.model}: {entry.chosen}.", ""] if entry.chosen else []
     for trait in dict.fromkeys(trait for entry in standing.entries for trait in entry.strata):
         lines += _broken_down(standing, trait)
     for reported in standing.reported:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = ["errors", "types", "knobs", "metrics", "exposure", "written", "parsing", "store", "stages", "task"]
 LAYERS += ["signature", "stats", "seeds", "model", "engines", "runner", "scoring", "registry", "checkpoint", "data"]
-LAYERS += ["progress", "report", "loading", "evaluation", "grid", "cli"]
+LAYERS += ["choice", "progress", "report", "loading", "evaluation", "grid", "cli"]
 HEAVY = {"torch", "vllm", "transformers", "recbole", "datasets", "peft"}
 HOMES = {
     "torch": {"base", "making", "scratch", "training", "transformers", "vllm", "weights", "writing"},
-    "transformers": {"base", "encode", "scratch", "training", "transformers", "weights", "workshop", "writing"},
+    "transformers": {"base", "encode", "scratch", "tiny", "training", "transformers", "weights", "workshop", "writing"},
     "datasets": {"scratch", "training"},
     "peft": {"base", "weights"},
     "vllm": {"vllm", "vllm_process"},
@@ -27,10 +28,13 @@ HOMES = {
 """The modules of `harness` that are about each heavy library."""
 
 
-def modules() -> Iterator[tuple[Path, ast.Module]]:
-    for package in ("harness", "tasks", "baselines", "leaderboard", "tests", "benchmarks"):
-        for path in sorted((ROOT / package).rglob("*.py")):
-            yield path, ast.parse(path.read_text("utf-8"))
+@cache
+def modules() -> tuple[tuple[Path, ast.Module], ...]:
+    return tuple(
+        (path, ast.parse(path.read_text("utf-8")))
+        for package in ("harness", "tasks", "baselines", "leaderboard", "tests", "benchmarks")
+        for path in sorted((ROOT / package).rglob("*.py"))
+    )
 
 
 def imports(tree: ast.AST) -> Iterator[str]:

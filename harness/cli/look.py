@@ -114,7 +114,7 @@ def _ids(encoder: Encoder, request: Request) -> str:
     from harness.types import Choose, Generate
 
     if isinstance(request, Choose):
-        (choice,) = encoder.choices([(request.prompt, request.options)])
+        (choice,) = encoder.choices([(request.prompt, request.options, request.ended)])
         if isinstance(choice, RequestFailed):
             return str(choice)
         said = zip(request.options, choice.trie.options, strict=True)
@@ -143,6 +143,7 @@ def check(task_name: str, settings: tuple[str, ...], split: Any) -> None:
 @json_option
 def show(paths: tuple[Path, ...], as_texts: bool, as_json: bool) -> None:
     """Show run directories: scores, intervals, failures, cost; or the texts."""
+    from harness import choice
     from harness.report import run_table, texts
     from harness.store import read_manifest, read_scores
 
@@ -155,7 +156,8 @@ def show(paths: tuple[Path, ...], as_texts: bool, as_json: bool) -> None:
         return
 
     if as_json:
-        click.echo(json.dumps([{"manifest": read_manifest(p), "scores": read_scores(p)} for p in paths], indent=2))
+        found = [{"manifest": read_manifest(p), "scores": read_scores(p), "chosen": choice.as_json(p)} for p in paths]
+        click.echo(json.dumps(found, indent=2))
         return
     for path in paths:
         click.echo(run_table(path))

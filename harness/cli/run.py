@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from harness.cli.options import from_fields, json_option, make_task, runs_option, set_option, split_option, task_option
 from harness.model import DType, EngineOptions, Model, ModelSettings
+
+if TYPE_CHECKING:
+    from harness.choice import Choosing
+    from harness.signature import Sample
+    from harness.task import Task
 
 
 @click.command()
@@ -48,6 +53,18 @@ from harness.model import DType, EngineOptions, Model, ModelSettings
 @split_option
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Ask only N instances, drawn by --sample-seed.")
 @click.option("--sample-seed", type=int, default=0, show_default=True)
+@click.option(
+    "--choose",
+    multiple=True,
+    metavar="NAME[=V1,V2,...]",
+    help="Choose this option of the task on validation, of these values.  [default: the task's alternatives]",
+)
+@click.option(
+    "--choose-sample",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Choose on at most N validation instances.  [default: as --sample]",
+)
 @runs_option
 @click.option("--run-dir", type=click.Path(path_type=Path), help="This very directory for the run.")
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the response cache.")
@@ -66,6 +83,8 @@ def run(
     split: Any,
     sample: int | None,
     sample_seed: int,
+    choose: tuple[str, ...],
+    choose_sample: int | None,
     runs: Path,
     run_dir: Path | None,
     no_cache: bool,
@@ -73,14 +92,15 @@ def run(
     options: EngineOptions,
 ) -> None:
     """Evaluate a model on a task; what is done already is not asked again."""
-    from harness import registry
+    from harness import choice, registry
     from harness.evaluation import Job, perform
     from harness.report import run_table
     from harness.signature import Sample
     from harness.store import read_scores
 
+    task = make_task(task_name, settings, runs)
     job = Job(
-        task=make_task(task_name, settings, runs),
+        task=task,
         model=Model.parse(model_name, revision, dtype),
         adapters=adapters,
         split=split,
@@ -91,10 +111,30 @@ def run(
         runs=runs,
         run_dir=run_dir,
         cache=not no_cache,
+        choosing=_choosing(task, settings, runs, choose, Sample(choose_sample, sample_seed) if choose_sample else None),
     )
     paths = perform(job, lambda line: click.echo(line, err=True))
     if as_json:
-        click.echo(json.dumps([{"run": str(path), "scores": read_scores(path)} for path in paths], indent=2))
+        found = [{"run": str(path), "scores": read_scores(path), "chosen": choice.as_json(path)} for path in paths]
+        click.echo(json.dumps(found, indent=2))
         return
     for path in paths:
         click.echo(run_table(path))
+
+
+def _choosing(
+    task: Task, settings: tuple[str, ...], runs: Path, choose: tuple[str, ...], sample: Sample | None
+) -> Choosing | None:
+    """What `--choose` means; None without it."""
+    from harness import registry
+    from harness.choice import choosing
+
+    if not choose:
+        if sample is not None:
+            raise click.UsageError("--choose-sample goes with --choose, which names the option to choose")
+        return None
+    if len(choose) > 1:
+        raise click.UsageError("--choose is for one option; give the others with --set")
+    option, named, values = choose[0].partition("=")
+    given = {**registry.told_runs(type(task), runs), **registry.pairs(settings)}
+    return choosing(task, given, option, values.split(",") if named else None, "--choose", sample)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness import registry
+from harness.choice import Choosing, choosing
 from harness.errors import BadSetting
 from harness.evaluation import is_baseline
 from harness.grid.declared import Block, Grid, Pool, Settings, Shots, Stage
 from harness.model import DType, Model, ModelSettings
+from harness.signature import Sample
 from harness.task import Task
 from harness.tuning.recipe import Draw, Recipe, find_recipe, split_settings
 
@@ -49,6 +51,8 @@ class Cell:
     """Likewise what it is tuned on; empty for nothing."""
     settings: tuple[tuple[str, str], ...] = ()
     """Of a baseline, the shots and the seed among them: it trains itself when it is evaluated."""
+    choosing: Choosing | None = None
+    """What is chosen on validation once the model is tuned; `task` is without it."""
 
     @property
     def who(self) -> str:
@@ -66,6 +70,7 @@ class Cell:
     def __str__(self) -> str:
         said = [self.name, self.who, f"tuned on {self.trained}" if self.trained else ""]
         said += [f"{self.shots} shots, seed {self.seed}" if self.seed is not None else "", f"tested on {self.tested}"]
+        said += [f"{self.choosing.option} chosen"] if self.choosing else []
         return ", ".join(part for part in said if part)
 
 
@@ -142,7 +147,9 @@ def _cells(block: Block, dtype: DType, runs: Path | None) -> Iterator[Cell]:
         raise BadSetting(f"{where} has both adapter and first; an adapter is what an earlier stage would make")
     start = () if block.first is None else (_stage(block.first, where),)
     adapters: list[Path | None] = [Path(folder) for folder in _once(block.adapter)]
-    for model in [Model.parse(name, dtype=dtype) for name in _once(block.model)]:
+    models = [Model.parse(name, dtype=dtype) for name in _once(block.model)]
+    _check_choice(block, models, where)
+    for model in models:
         if is_baseline(model):
             if adapters or start:
                 what = f"{model.engine}:{model.name} is no language model"
@@ -152,6 +159,7 @@ def _cells(block: Block, dtype: DType, runs: Path | None) -> Iterator[Cell]:
         for test in block.test:
             task = _tested(kind, test, where, runs)
             plain = Cell(block.name, task, model, None, start, 0, None, _named(block.task, [test]), "")
+            plain = replace(plain, choosing=_chosen(block, task, test, where, runs))
             if block.first is not None:
                 plain = replace(plain, trained=_named(block.first.task, [block.first.set]))
             for adapter in adapters or [None]:
@@ -196,6 +204,33 @@ def _conventional(block: Block, model: Model, where: str, runs: Path | None) -> 
 
 def _tested(kind: type[Task], test: Settings, where: str, runs: Path | None) -> Task:
     return registry.build(kind, {**registry.told_runs(kind, runs), **_texts(test)}, f"test of {where}")
+
+
+def _check_choice(block: Block, models: Sequence[Model], where: str) -> None:
+    names, sample = " and ".join(block.choose), block.choose_sample
+    wrong = {
+        f"choose names {names}; it is for one option, others are set": len(block.choose) > 1,
+        "choose_sample goes with choose, which names the option to choose": sample is not None and not names,
+        "choose_sample should be at least 1": sample is not None and sample < 1,
+        "it tunes on rows of the validation split (pool=valid), and cannot choose on it": (
+            bool(names) and block.tunes and block.pool == "valid"
+        ),
+        "choose is for language models, and it has none; baselines answer any wording alike": (
+            bool(names) and all(map(is_baseline, models))
+        ),
+    }
+    for said, true in wrong.items():
+        if true:
+            raise BadSetting(f"{where}: {said}")
+
+
+def _chosen(block: Block, task: Task, test: Settings, where: str, runs: Path | None) -> Choosing | None:
+    given = {**registry.told_runs(type(task), runs), **_texts(test)}
+    sample = Sample(block.choose_sample) if block.choose_sample is not None else None
+    for option, named in block.choose.items():
+        values = tuple(map(_text, named)) or None
+        return choosing(task, given, option, values, f"choose of {where}", sample)
+    return None
 
 
 def _tuned(

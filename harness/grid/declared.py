@@ -72,6 +72,11 @@ class Block:
     """Ready LoRA folders, to be evaluated, or tuned further."""
     first: Stage | None = None
     """A stage whose LoRA the block goes on from."""
+    choose: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    """An option of the evaluated task that each language model chooses on validation, and the values among which; none
+    are the task's own alternatives."""
+    choose_sample: int | None = None
+    """On how many validation instances, at most; default: as many as the grid's sample."""
 
     @property
     def tunes(self) -> bool:
@@ -118,6 +123,8 @@ def _block(table: Mapping[str, Any], where: str) -> Block:
     if "train" in listed:
         choices = listed["train"] if isinstance(listed["train"], list) else [listed["train"]]
         listed["train"] = [choice if isinstance(choice, list) else [choice] for choice in choices]
+    if isinstance(table.get("choose"), str):
+        listed["choose"] = {table["choose"]: []}
     block = _typed(listed, where)
     for name in ("shots", "seed", "test"):
         if not getattr(block, name):

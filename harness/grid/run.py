@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
+from harness.choice import Choice
 from harness.engines.encode import one_line
 from harness.errors import EngineStopped, HarnessError, InstanceFailed
-from harness.evaluation import Job, baseline, complete, is_baseline, language_model, run_path
+from harness.evaluation import Job, Settled, baseline, complete, is_baseline, is_owed, run_path, settle
 from harness.grid.cells import Cell, Step
 from harness.loading import Base
 from harness.model import Adapter, EngineOptions, Model
@@ -50,6 +51,8 @@ class Outcome:
     cell: Cell
     run: Path | None = None
     failure: str | None = None
+    choice: Choice | None = None
+    """How the option of the run was chosen, where the grid says that it is."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Contender(NamedTuple):
 def run_grid(cells: Sequence[Cell], how: How, say: Say, tune: Tune) -> Finished:
     """Tune what is owed, then evaluate, one base model after another; never raises for a single cell's sake."""
     tunings = Tunings(how, tune, say)
-    done: dict[Cell, Path | Failure] = {}
+    done: dict[Cell, Settled | Failure] = {}
     groups: dict[Model, list[tuple[Cell, Path | None]]] = {}
     # By the model that is tuned, so that its tunings are neighbours; all of them before anything is loaded to answer,
     # so that an engine knows all its adapters when it starts, and never shares the memory with a training.
@@ -113,16 +116,13 @@ def plan(cells: Sequence[Cell], how: How) -> list[tuple[Cell, str]]:
             return UNTUNED
         job = _job(cell, found.model, how)
         if is_baseline(found.model):
-            path = run_path(job, baseline(job))
-        else:
-            if found.model not in bases:
-                bases[found.model] = attempt(_silent, Base, found.model, how.options, _silent, found.model in adapted)
-            base = bases[found.model]
-            if isinstance(base, Failure):
-                raise HarnessError(base.reason)
-            adapter = base.adapter(found.adapter) if found.adapter else None
-            path = run_path(job, language_model(job, base, adapter))
-        return OWED if read_scores(path) is None else COMPLETE
+            return OWED if read_scores(run_path(job, baseline(job))) is None else COMPLETE
+        if found.model not in bases:
+            bases[found.model] = attempt(_silent, Base, found.model, how.options, _silent, found.model in adapted)
+        base = bases[found.model]
+        if isinstance(base, Failure):
+            raise HarnessError(base.reason)
+        return OWED if is_owed(job, base, base.adapter(found.adapter) if found.adapter else None) else COMPLETE
 
     def said(cell: Cell) -> str:
         found = attempt(_silent, state, cell)
@@ -200,7 +200,7 @@ def attempt(say: Say, work: Callable[[*Given], T], *given: *Given) -> T | Failur
 
 def _evaluate(
     model: Model, group: Sequence[tuple[Cell, Path | None]], how: How, say: Say, adapted: bool
-) -> tuple[Mapping[Cell, Path | Failure], int]:
+) -> tuple[Mapping[Cell, Settled | Failure], int]:
     """All cells of one model, and how many engine starts they cost."""
     if is_baseline(model):
         return {cell: attempt(say, _ask_baseline, _job(cell, model, how), say) for cell, _ in group}, 0
@@ -211,7 +211,7 @@ def _evaluate(
         # All adapters first: one that does not belong costs its own cells, and the others are loaded together.
         folders = dict.fromkeys(folder for _, folder in group if folder)
         adapters = {folder: attempt(say, base.adapter, folder) for folder in folders}
-        done: dict[Cell, Path | Failure] = {}
+        done: dict[Cell, Settled | Failure] = {}
         for cell, folder in group:
             say(str(cell))
             adapter = adapters[folder] if folder else None
@@ -224,14 +224,14 @@ def _evaluate(
         return done, base.starts
 
 
-def _ask(job: Job, base: Base, adapter: Adapter | Failure | None, say: Say) -> Path:
+def _ask(job: Job, base: Base, adapter: Adapter | Failure | None, say: Say) -> Settled:
     if isinstance(adapter, Failure):
         raise HarnessError(adapter.reason)
-    return complete(job, language_model(job, base, adapter), say)
+    return settle(job, base, adapter, say)
 
 
-def _ask_baseline(job: Job, say: Say) -> Path:
-    return complete(job, baseline(job), say)
+def _ask_baseline(job: Job, say: Say) -> Settled:
+    return Settled(complete(job, baseline(job), say))
 
 
 def _is_made(out: Path) -> bool:
@@ -247,6 +247,9 @@ def _after(start: Contender, step: Step, out: Path) -> Contender:
 
 
 def _job(cell: Cell, model: Model, how: How) -> Job:
+    choosing = cell.choosing
+    if choosing is not None and choosing.sample is not None and how.sample is not None:
+        choosing = replace(choosing, sample=choosing.sample._replace(seed=how.sample.seed))
     return Job(
         task=cell.task,
         model=model,
@@ -256,13 +259,14 @@ def _job(cell: Cell, model: Model, how: How) -> Job:
         settings=cell.given,
         runs=how.runs,
         cache=how.cache,
+        choosing=choosing,
     )
 
 
-def _outcome(cell: Cell, found: Path | Failure) -> Outcome:
+def _outcome(cell: Cell, found: Settled | Failure) -> Outcome:
     if isinstance(found, Failure):
         return Outcome(cell, failure=found.reason)
-    return Outcome(cell, run=found)
+    return Outcome(cell, run=found.run, choice=found.choice)
 
 
 def _silent(_: str) -> None:
