@@ -134,9 +134,12 @@ def _counts(task: Task) -> tuple[Counter[str], Counter[str]]:
 
 def _met(task: Task) -> Mapping[ItemId, int]:
     try:
-        return task.catalogue().met
+        met = task.catalogue().met
     except NotApplicable:
         return _counts(task)[1]
+    if not met:
+        raise NotApplicable("simple:popularity counts who met what in training, and in this protocol nobody did")
+    return met
 
 
 def _random_list(task: Task, split: Split) -> Listing:

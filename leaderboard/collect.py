@@ -125,7 +125,7 @@ def _standing(entries: Sequence[Entry]) -> Standing:
         headline=headline,
         metrics=manifest["metrics"],
         entries=sorted(entries, key=place),
-        reported=[] if manifest["sample"] else reported(manifest["task"], manifest["split"], manifest["settings"]),
+        reported=reported(manifest["task"], manifest["split"], manifest["settings"], bool(manifest["sample"])),
     )
 
 
@@ -140,8 +140,12 @@ def _reads(entry: Entry) -> bool:
     return "weights" in entry.manifest["model"]
 
 
-def reported(task: str, split: str, settings: Mapping[str, Any]) -> list[Reported]:
-    """The published tables for this task, split and the settings that they name; a list names several values."""
+def reported(task: str, split: str, settings: Mapping[str, Any], sampled: bool = False) -> list[Reported]:
+    """The published tables for this task, split and the settings that they name; a list names several values.
+
+    A table of one metric has `metric`, `columns` and `rows`; one of several has `metrics`, a `[table.methods]` with a
+    number for each, and `data`, what it is about. To `sampled` runs the note says that the paper's are of all.
+    """
     folder = files("leaderboard") / "reference"
     found = []
     for file in sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name):
@@ -151,6 +155,16 @@ def reported(task: str, split: str, settings: Mapping[str, Any]) -> list[Reporte
             )
             same = all(settings.get(name) in values for name, values in wanted)
             if table["task"] == task and table["split"] == split and same:
-                fields = ("metric", "source", "note", "own", "columns", "rows")
-                found.append(Reported(*(table[name] for name in fields)))
+                found += _of_table(table, "; of all instances, and the rows above of a sample" if sampled else "")
     return found
+
+
+def _of_table(table: Mapping[str, Any], more: str) -> list[Reported]:
+    said = (table["source"], table["note"] + more, table["own"])
+    if "methods" not in table:
+        return [Reported(table["metric"], *said, table["columns"], table["rows"])]
+    methods = table["methods"]
+    return [
+        Reported(metric, *said, ["data", *methods], [[table["data"], *(numbers[n] for numbers in methods.values())]])
+        for n, metric in enumerate(table["metrics"])
+    ]

@@ -116,7 +116,7 @@ def records(found: Sequence[Section]) -> list[dict[str, Any]]:
 def _section(outcomes: Sequence[Outcome], split: str, sample: Sample | None) -> Section:
     task = outcomes[0].cell.task
     metrics = tuple(metric.name for metric in task.metrics)
-    papers = [] if sample else reported(task.name, split, settings(task))
+    papers = reported(task.name, split, settings(task), sample is not None)
     papers = [found for found in papers if found.metric in metrics]
     chance: dict[str, float] = {}
     for outcome in outcomes:
@@ -127,7 +127,7 @@ def _section(outcomes: Sequence[Outcome], split: str, sample: Sample | None) -> 
     tested = outcomes[0].cell.tested if not any(asked.values()) else said(_changed(task))
     title = f"{task.name} ({tested})" if tested not in ("", task.name) else task.name
     badge = sample_badge({"sample": sample._asdict() if sample else None})
-    rows = tuple(_row(asked, places, split, papers) for places in _rows(outcomes))
+    rows = tuple(_row(asked, places, split, [] if sample else papers) for places in _rows(outcomes))
     return Section(f"{title}, {split}{badge}, version {task.version}", metrics[0], metrics, chance, papers, rows)
 
 
@@ -322,16 +322,11 @@ def _explained(section: Section) -> list[str]:
         "(each with its own Student's t). A row without sd is one model, and its interval says "
         "nothing of other seeds. A row that lacks a seed is blank. Failed instances count as the worst answer."
     ]
-    matched = any(row.paper is not None for row in section.rows)
+    if all(row.paper is None for row in section.rows):
+        return [*lines, "", *published(section.reported)]
     for one in section.reported:
-        if not matched:
-            lines += ["", *published(one)]
-            continue
-        lines += [
-            "",
-            f"Paper: {one.metric} of {one.own}, or of the baseline that a row names, {one.source}, not measured here. "
-            f"{one.note}.",
-        ]
+        told = f"Paper: {one.metric} of {one.own}, or of the baseline that a row names, {one.source}"
+        lines += ["", f"{told}, not measured here. {one.note}."]
     return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from math import inf
 from typing import Any
 
@@ -59,9 +60,7 @@ def _section(standing: Standing) -> list[str]:
         lines += [f"{entry.model}: {entry.chosen}.", ""] if entry.chosen else []
     for trait in dict.fromkeys(trait for entry in standing.entries for trait in entry.strata):
         lines += _broken_down(standing, trait)
-    for reported in standing.reported:
-        lines += [*published(reported), ""]
-    return lines
+    return [*lines, *published(standing.reported)]
 
 
 def _row(entry: Entry, metrics: Sequence[str], places: Any) -> list[str]:
@@ -86,15 +85,23 @@ def _broken_down(standing: Standing, trait: str) -> list[str]:
     return [f"{standing.headline} by {trait}:", "", *table(head, rows), ""]
 
 
-def published(reported: Reported) -> list[str]:
-    """A paper's own table, with its source."""
-    head = [reported.columns[0], *(f"**{name}**" if name == reported.own else name for name in reported.columns[1:])]
-    rows = [[str(first), *(number(value) for value in rest)] for first, *rest in reported.rows]
-    return [
-        f"Reported by the paper, not measured here: {reported.metric}, {reported.source}. {reported.note}.",
-        "",
-        *table(head, rows),
-    ]
+def published(reported: Sequence[Reported]) -> list[str]:
+    """A paper's own tables, with their source. Several metrics of the same row are one table, a line for each."""
+    lines: list[str] = []
+    for (source, note, own, columns, single), group in groupby(reported, key=_in_common):
+        found = list(group)
+        head = ["metric" if single else columns[0], *(f"**{name}**" if name == own else name for name in columns[1:])]
+        rows = [(one.metric if single else str(first), rest) for one in found for first, *rest in one.rows]
+        what = single or found[0].metric
+        lines += [f"Reported by the paper, not measured here: {what}, {source}. {note}.", ""]
+        lines += [*table(head, [[first, *(number(value) for value in rest)] for first, rest in rows]), ""]
+    return lines
+
+
+def _in_common(one: Reported) -> tuple[str, str, str, Sequence[str], str]:
+    """What metrics of one table of a paper's share: where it has one row, what that is about."""
+    single = str(one.rows[0][0]) if len(one.rows) == 1 else ""
+    return one.source, one.note, one.own, one.columns, single
 
 
 def _note(standing: Standing) -> str:

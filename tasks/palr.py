@@ -32,8 +32,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from harness.data import Dataset, load
-from harness.data.filters import without_repeats
 from harness.errors import BadSetting, InstanceFailed, NotApplicable, StaleRun
 from harness.exposure import ARP, Coverage
 from harness.knobs import knob, knobs
@@ -67,7 +65,9 @@ class PALR(LeaveOneOut):
         *(Coverage(TEN), ARP(TEN), MeanOf("cold")),
     )
 
+    dataset: Literal["ml-100k", "ml-1m", "amazon-beauty"] = knob("ml-100k", "which data set", instances=True)
     k_core: int = knob(5, "events that every user and item must have; 0 is no filter", instances=True, low=0)
+    repeats: bool = knob(False, "keep what a user does with an item that he has met before", instances=True)
     variant: Literal["v1", "v2"] = knob("v2", "without candidates, or with those of a retrieval run")
     candidates: str = knob("", "digest of the run of task 'retrieval' whose items are offered")
     top: int = knob(TOP, "how many of them", low=1)
@@ -326,10 +326,6 @@ class PALR(LeaveOneOut):
                     f"run {stage.name} has {name}={theirs.get(name)}, and {name}={value} is needed; make one with "
                     f"`{self._command(stage.manifest['task'])}`"
                 )
-
-    @cached_property
-    def _whole(self) -> Dataset:
-        return without_repeats(load(self.dataset))
 
 
 def _draw(seed: int, instance: str, item: ItemId) -> str:

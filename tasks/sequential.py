@@ -70,7 +70,11 @@ HELD = 2
 class LeaveOneOut(Task):
     """What the tasks on this split share. Ranks the whole catalogue, unless a task brings candidates."""
 
-    dataset: Literal["ml-100k", "ml-1m", "amazon-beauty"] = knob("ml-100k", "which data set", instances=True)
+    dataset: Literal["ml-100k", "ml-1m", "amazon-beauty", "amazon-games", "amazon-cds", "amazon-instruments"] = knob(
+        "ml-100k", "which data set", instances=True
+    )
+    repeats: bool = knob(True, "keep what a user does with an item that he has met before", instances=True)
+    untitled: bool = knob(True, "keep items that have no title, in a data set where others have one", instances=True)
     k_core: int = knob(0, "events that every user and item must have; 0 is no filter", instances=True, low=0)
     min_rating: float = knob(0.0, "events with a lower rating are dropped before anything else", instances=True, low=0)
     masking: Literal["seen", "none", "recbole"] = knob(
@@ -177,14 +181,25 @@ class LeaveOneOut(Task):
     @cached_property
     def _data(self) -> Dataset:
         """After the filters, without items that nobody met. BadSetting: no user is left who could be asked."""
-        kept = filters.rated(self._whole, self.min_rating) if self.min_rating > 0 else self._whole
-        data = filters.k_core(kept, self.k_core)
+        data = filters.k_core(self._kept(), self._core)
         if not (np.diff(data.timelines.starts) > HELD).any():
             raise BadSetting(
                 f"min_rating={self.min_rating} and k_core={self.k_core} leave no user of {self.dataset} with three "
                 "events; lower them"
             )
         return data
+
+    @property
+    def _core(self) -> int:
+        """The published sequences of Games and CDs are five-cores, cut to 50 events of a user after that; another core
+        of what is left would be smaller, so they are taken as they are."""
+        return 0 if self._whole.name in ("amazon-games-sequences", "amazon-cds-sequences") else self.k_core
+
+    def _kept(self) -> Dataset:
+        """After all filters but the core."""
+        kept = filters.rated(self._whole, self.min_rating) if self.min_rating > 0 else self._whole
+        kept = kept if self.untitled else filters.titled(kept)
+        return kept if self.repeats else filters.without_repeats(kept)
 
     @cached_property
     def _codes(self) -> Mapping[str, int]:
@@ -280,5 +295,5 @@ class Sequential(LeaveOneOut):
 
     def prompt(self, instance: Instance) -> str:
         """What a language model reads before the title that it continues with."""
-        wording = self.texts["products" if self.dataset == "amazon-beauty" else "films"]
+        wording = self.texts["products" if self.dataset.startswith("amazon") else "films"]
         return wording.format(history="\n".join(event.item.text for event in instance.history))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -63,8 +64,10 @@ class Movies:
     def _histories(self) -> Sequence[tuple[Event, ...]]:
         """Each user's events in time order, ties in file order; users in order of first appearance."""
         # The authors sort times as strings; all have nine digits, so numbers sort the same.
-        order, starts = self.dataset.timelines
-        return [tuple(self._event(row) for row in part) for part in np.split(order, starts[1:-1])]
+        data, (order, starts) = self.dataset, self.dataset.timelines
+        columns = (data.item[order].tolist(), (data.rating[order] > 3).tolist(), data.time[order].tolist())
+        events = [Event(data.items[code], liked, time) for code, liked, time in zip(*columns, strict=True)]
+        return [tuple(events[start:end]) for start, end in pairwise(starts.tolist())]
 
     @cached_property
     def _slice(self) -> Sequence[tuple[int, int]]:
@@ -72,10 +75,6 @@ class Movies:
         histories = enumerate(self._histories)
         windows = [(user, place) for user, events in histories for place in range(WINDOW, len(events))]
         return windows[-SLICE:]
-
-    def _event(self, row: int) -> Event:
-        data = self.dataset
-        return Event(data.items[data.item[row]], bool(data.rating[row] > 3), int(data.time[row]))
 
     def _instance(self, name: str, user: int, place: int) -> Instance:
         events = self._histories[user]

@@ -209,7 +209,7 @@ def test_a_grid_of_baselines_from_end_to_end(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nosuch"], "no suite 'nosuch'; there is llm-trsr-ml-100k, palr-ml-100k,"),
+        (["nosuch"], "no suite 'nosuch'; there is instructrec-100, instructrec-cds,"),
         (["tallrec-tabel1"], "no suite 'tallrec-tabel1'; did you mean 'tallrec-table1'?"),
         (["none.toml"], "grid none.toml cannot be read"),
         (["tallrec-table1"], "has no model; name one with --model"),

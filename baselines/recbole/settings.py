@@ -17,7 +17,9 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -89,25 +91,29 @@ def model_names() -> dict[str, Literal["sequential", "general", "other"]]:
 
 def property_defaults(model: str) -> dict[str, Any]:
     """RecBole's own defaults for a model: its property files, without importing it."""
-    import yaml
-
     root = _root()
     assert root is not None
     found: dict[str, Any] = {}
     for path in (root / "properties" / "overall.yaml", root / "properties" / "model" / f"{model}.yaml",
                  root / "properties" / "dataset" / "sample.yaml"):  # fmt: skip
         if path.exists():
-            found |= yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            found |= deepcopy(_property_file(path))
     return found
 
 
 def _dataset_options() -> set[str]:
     """How RecBole reads and filters files, which none of is done here; the length of a history is another matter."""
-    import yaml
-
     root = _root()
     assert root is not None
-    return {*yaml.safe_load((root / "properties" / "dataset" / "sample.yaml").read_text(encoding="utf-8"))} - {LENGTH}
+    return {*_property_file(root / "properties" / "dataset" / "sample.yaml")} - {LENGTH}
+
+
+@cache
+def _property_file(path: Path) -> dict[str, Any]:
+    """One of RecBole's, which take longer to parse than all else here, and a grid asks for every cell."""
+    import yaml
+
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
 def resolve(model: str, task: Task, given: ModelSettings) -> Settings:

@@ -1,0 +1,147 @@
+"""What a teacher has told of InstructRec's users: the sentence on a preference (P2), the vague intention (I1).
+
+Both come from runs of the task `instructrec-write`, named by their digests, or from a file of JSON lines with `id` and
+`text`, where the id is that of a user for preferences, and that of a question (`test-USER`) for intentions.
+`intentions=review` is ours and needs no teacher: the reviewer's own first words, its headline and then its text.
+
+These texts are part of the questions, since conventional models read queries, too: their content is among the digests
+of the data.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import ClassVar
+
+from harness.errors import BadData, InstanceFailed, MissingData, StaleRun
+from harness.knobs import knob, knobs
+from harness.stages import Stage, find_stage
+from tasks.instructrec_data import Shopping
+
+WRITE = "instructrec-write"
+REVIEW_WORDS = 40
+"""Of a review that stands for an intention."""
+
+
+@dataclass(frozen=True)
+class Told(Shopping, ABC):
+    """Shopping with a teacher's texts."""
+
+    name: ClassVar[str]
+
+    preferences: str = knob("", f"digest of a run of '{WRITE}' with what=preference, or a .jsonl file", hashed=False)
+    intentions: str = knob(
+        "review", f"digests of runs of '{WRITE}', one for each split, a .jsonl file, or the reviews as they are",
+        hashed=False,
+    )  # fmt: skip
+    runs: str = knob("runs", "folder that holds these runs", hashed=False)
+
+    def preference_of(self, user: int) -> str:
+        """The sentence on a user's preference; empty where none is told of him."""
+        return self._preferences.get(self._data.users[user], "")
+
+    def vague(self, question: str, user: int, place: int) -> str:
+        """The vague intention behind an event. InstanceFailed: the teacher wrote none."""
+        if self.intentions == "review":
+            review = self.review(user, place)
+            words = f"{review.summary}. {review.text}".split() if review else []
+            return " ".join(words[:REVIEW_WORDS])
+        if question not in self._intentions:
+            raise StaleRun(
+                f"intentions={self.intentions} has no intention for {question}; make one with `{self._command()}`"
+            )
+        return self._intentions[question]
+
+    def told_digests(self, preference: bool, vague: bool) -> Mapping[str, str]:
+        """Content hashes of the texts that are used."""
+        found: dict[str, str] = {}
+        if self.items == "reviews" or (vague and self.intentions == "review"):
+            found["reviews"] = self.reviews_digest
+        if preference and self.preferences:
+            found["preferences"] = _digest(self._preferences)
+        if vague and self.intentions != "review":
+            found["intentions"] = _digest(self._intentions)
+        return found
+
+    @property
+    def told_preferences(self) -> Sequence[str]:
+        """All sentences on preferences."""
+        return tuple(self._preferences.values())
+
+    @property
+    def told_intentions(self) -> Sequence[str]:
+        """All vague intentions of a teacher's; reviews as they are are none."""
+        return () if self.intentions == "review" else tuple(self._intentions.values())
+
+    @cached_property
+    def _preferences(self) -> Mapping[str, str]:
+        """By user."""
+        if not self.preferences:
+            return {}
+        if self.preferences.endswith(".jsonl"):
+            return _read(Path(self.preferences).expanduser())
+        stage = self._stage(self.preferences, "preference")
+        return {name.partition("-")[2]: text.strip() for name, text in stage.texts.items()}
+
+    @cached_property
+    def _intentions(self) -> Mapping[str, str]:
+        """By question."""
+        if self.intentions.endswith(".jsonl"):
+            return _read(Path(self.intentions).expanduser())
+        found: dict[str, str] = {}
+        for digest in self.intentions.split(","):
+            found |= {name: text.strip() for name, text in self._stage(digest, "intention").texts.items()}
+        return found
+
+    def _stage(self, digest: str, what: str) -> Stage:
+        """A run of the teacher's. StaleRun: it was asked something else, or of other data."""
+        stage = find_stage(Path(self.runs), WRITE, digest, self._command(what))
+        theirs = {**stage.manifest["settings"], **stage.manifest["data"]}
+        ours = {k.name: getattr(self, k.name) for k in knobs(Shopping) if k.instances}
+        for name, value in {"what": what, **ours, self.dataset: self._whole.digest}.items():
+            if theirs.get(name) != value:
+                raise StaleRun(
+                    f"run {stage.name} has {name}={theirs.get(name)}, and {name}={value} is needed; make one with "
+                    f"`{self._command(what)}`"
+                )
+        return stage
+
+    def _command(self, what: str = "intention") -> str:
+        changed = {k.name: getattr(self, k.name) for k in knobs(Shopping) if getattr(self, k.name) != k.default}
+        told = "".join(f" --set {name}={value}" for name, value in changed.items())
+        return f"harness run --task {WRITE} --set what={what}{told} --model MODEL"
+
+
+def given(text: str, what: str, question: str) -> str:
+    """A text that a question needs. InstanceFailed: it is empty."""
+    if not text:
+        raise InstanceFailed(f"there is no {what} for {question}")
+    return text
+
+
+def _read(path: Path) -> Mapping[str, str]:
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except OSError as error:
+        raise MissingData(f"{path} cannot be read ({error.strerror}); name a file of JSON lines") from None
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            found[row["id"]] = row["text"]
+            right = isinstance(row["text"], str) and isinstance(row["id"], str)
+        except (ValueError, KeyError, TypeError):
+            right = False
+        if not right:
+            raise BadData(f'{path}, line {number}: expected {{"id": ..., "text": ...}}, found {line[:80]!r}')
+    return found
+
+
+def _digest(texts: Mapping[str, str]) -> str:
+    return sha256(json.dumps(dict(texts), sort_keys=True).encode()).hexdigest()[:12]
