@@ -51,7 +51,8 @@ check: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal -m "not slow and not stress"
 
 test: check
-	$(BIN)/pytest -m "slow and not stress" --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "slow and not stress" \
+		-o timeout=1800 --durations=15
 
 stress: install
 	$(BIN)/pytest -m stress --durations=0
@@ -62,6 +63,7 @@ bench: install
 	$(BIN)/python -m benchmarks.grid
 	$(BIN)/python -m benchmarks.spelling
 	$(BIN)/python -m benchmarks.pointwise
+	$(BIN)/python -m benchmarks.encoder_reuse
 	$(BIN)/python -m benchmarks.sequential --dataset ml-100k
 	$(BIN)/python -m benchmarks.recbole_training --model SASRec
 	$(BIN)/python -m benchmarks.recbole_training --model GRU4Rec

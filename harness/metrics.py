@@ -275,10 +275,7 @@ class UserAUC(PointMetric):
     label: ClassVar[str] = "UserAUC"
 
     def aggregate(self, rows: Rows, users: Users) -> float:
-        order = np.argsort(users, kind="stable")
-        cuts = np.flatnonzero(np.diff(users[order])) + 1
-        own = np.array([_auc(rows[part]) for part in np.split(order, cuts) if len(part)])
-        defined = own[~np.isnan(own)]
+        defined = _aucs(rows, users)
         return float(defined.mean()) if len(defined) else nan
 
     def counted(self, rows: Rows, users: Users) -> Mask:
@@ -357,6 +354,26 @@ def _auc(rows: Rows) -> float:
     if not liked or not disliked:
         return nan
     return float((rank[label].sum() - liked * (liked + 1) / 2) / (liked * disliked))
+
+
+def _aucs(rows: Rows, users: Users) -> NDArray[np.float64]:
+    """`_auc` of every user that has both labels, all at once, since intervals ask for it thousands of times."""
+    label, answered = rows[:, 0] > 0, rows[:, 2] > 0
+    score = np.where(answered, rows[:, 1], np.where(label, -inf, inf))
+    order = np.lexsort((score, users))
+    label, score, users = label[order], score[order], users[order]
+    fresh = np.diff(users, prepend=users[:1] - 1) != 0
+    ends = np.append(np.flatnonzero(fresh | np.append(True, score[1:] != score[:-1]))[1:], len(users))
+    count = np.diff(ends, prepend=0)
+    rank = np.repeat(ends - (count - 1) / 2, count)
+    user = np.cumsum(fresh) - 1
+    before = np.flatnonzero(fresh)
+    liked = np.bincount(user[label], minlength=len(before))
+    disliked = np.bincount(user, minlength=len(before)) - liked
+    above = np.bincount(user, weights=np.where(label, rank, 0.0)) - liked * before - liked * (liked + 1) / 2
+    both = (liked > 0) & (disliked > 0)
+    found: NDArray[np.float64] = above[both] / (liked * disliked)[both]
+    return found
 
 
 @lru_cache(maxsize=1 << 14)

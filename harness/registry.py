@@ -8,10 +8,12 @@ harness.suites      a `harness.grid.declared.Grid`; `harness grid NAME` runs it
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, get_args
 
@@ -52,9 +54,19 @@ class Baselines(Protocol):
         ...
 
 
+def _entries(group: str) -> EntryPoints:
+    return _looked_up(group, tuple(sys.path))
+
+
+@cache
+def _looked_up(group: str, path: tuple[str, ...]) -> EntryPoints:
+    """Looking through all that is installed on this path takes milliseconds, and a grid asks for every cell."""
+    return entry_points(group=group)
+
+
 def task_kinds() -> dict[str, type[Task]]:
     """Every registered task, by name."""
-    return {entry.name: entry.load() for entry in sorted(entry_points(group="harness.tasks"), key=lambda e: e.name)}
+    return {entry.name: entry.load() for entry in sorted(_entries("harness.tasks"), key=lambda e: e.name)}
 
 
 def task_kind(name: str) -> type[Task]:
@@ -73,7 +85,7 @@ def told_runs(kind: type[Task], runs: Path | None) -> dict[str, str]:
 
 
 def engine_names() -> list[str]:
-    return sorted(entry.name for entry in entry_points(group="harness.engines"))
+    return sorted(entry.name for entry in _entries("harness.engines"))
 
 
 def engine_loader(name: str) -> Any:
@@ -82,7 +94,7 @@ def engine_loader(name: str) -> Any:
 
 def suites() -> dict[str, Any]:
     """Every registered grid, by name."""
-    return {entry.name: entry.load() for entry in sorted(entry_points(group="harness.suites"), key=lambda e: e.name)}
+    return {entry.name: entry.load() for entry in sorted(_entries("harness.suites"), key=lambda e: e.name)}
 
 
 def suite(name: str) -> Any:
@@ -91,7 +103,7 @@ def suite(name: str) -> Any:
 
 def baseline_groups() -> dict[str, Baselines]:
     """Every registered group of baselines, by name."""
-    entries = sorted(entry_points(group="harness.baselines"), key=lambda e: e.name)
+    entries = sorted(_entries("harness.baselines"), key=lambda e: e.name)
     return {entry.name: entry.load() for entry in entries}
 
 
@@ -153,7 +165,7 @@ def _check_range(field: Knob, value: Any) -> None:
 
 
 def _load(group: str, what: str, name: str) -> Any:
-    found = entry_points(group=group)
+    found = _entries(group)
     matches = [entry for entry in found if entry.name == name]
     if len(matches) > 1:
         raise UnknownName(f"{what} {name!r} is claimed by {' and '.join(entry.value for entry in matches)}")

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from leaderboard.collect import Standing
 
+LONGEST = 60
+"""Characters of a name: a longer one, such as a path, would leave no room for the scores."""
 OURS, REPORTED, CHANCE = "#0b6e99", "#b4540a", "#8a8a8a"
 
 
@@ -38,7 +40,7 @@ def plot(standing: Standing, out: Path, formats: Sequence[str] = ("svg", "png"))
         axes.plot(value, place, "D", color=REPORTED, markersize=5.5, markerfacecolor="white")
     if standing.headline in standing.chance:
         axes.axvline(standing.chance[standing.headline], color=CHANCE, linestyle=":", linewidth=1.2, zorder=0)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [_short(name) for name in names])
     axes.invert_yaxis()
     axes.set_xlabel(f"{standing.headline}, 95 % interval; dotted: chance")
     axes.set_title(standing.title, fontsize=10, loc="left")
@@ -51,3 +53,8 @@ def plot(standing: Standing, out: Path, formats: Sequence[str] = ("svg", "png"))
             plain = {"Date": None} if file.suffix == ".svg" else {"Software": None}
             figure.savefig(file, dpi=150, metadata=plain)
     return files
+
+
+def _short(name: str) -> str:
+    """The end of a name tells more: the folder of a model, its adapter."""
+    return name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"

@@ -109,11 +109,11 @@ class InstructRec(Questions):
         if self.asks[0] == "P2" and self.query != "P2":
             told = given(self.preference_of(self._codes[instance.user]), "preference", instance.id)
         query = given(instance.context or "", "query", instance.id) if self.query else ""
-        return Filling([self.title(event.item) for event in instance.history], told, query)
+        return Filling([event.item.text for event in instance.history], told, query)
 
     def prompt(self, filling: Filling, items: Sequence[Item]) -> str:
         """What a language model reads: of a pointwise template, about the only one of the items."""
-        titles = [self.title(item) for item in items]
+        titles = [item.text for item in items]
         if self.template_used.form == "pointwise":
             return self.template_used.prompt(replace(filling, item=titles[0]))
         return self.template_used.prompt(replace(filling, candidates=titles))
@@ -123,7 +123,7 @@ class InstructRec(Questions):
         for instance in self.offered(split):
             items = {item.id: item for item in instance.candidates or ()}
             (target,) = instance.relevance
-            filling = replace(self.filling(instance), item=self.title(items[target]))
+            filling = replace(self.filling(instance), item=items[target].text)
             shown = [items[target]] if self.template_used.form == "pointwise" else list(items.values())
             yield Example(self.prompt(filling, shown), self.template_used.target(filling))
 
@@ -152,7 +152,7 @@ class InstructRec(Questions):
 
     def _compare(self, filling: Filling, groups: Sequence[Sequence[Item]]) -> Program[Sequence[Mapping[ItemId, float]]]:
         """The likelihood of each item's title as the answer to a list of its group; equal titles are equal."""
-        titles = [tuple(dict.fromkeys(map(self.title, group))) for group in groups]
+        titles = [tuple(dict.fromkeys(item.text for item in group)) for group in groups]
         asked = [
             Choose(self.prompt(filling, group), options, self.max_length, ended=self.ended)
             for group, options in zip(groups, titles, strict=True)
@@ -165,7 +165,7 @@ class InstructRec(Questions):
             if self.likelihood == "mean":
                 values = tuple(value / count for value, count in zip(values, reply.tokens, strict=True))
             by_title = dict(zip(options, values, strict=True))
-            found.append({item.id: by_title[self.title(item)] for item in group})
+            found.append({item.id: by_title[item.text] for item in group})
         return found
 
 

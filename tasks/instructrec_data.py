@@ -18,13 +18,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from math import log
 from typing import Literal, NamedTuple
 
-from harness.data import Review, reviews
+from harness.data import Dataset, Review, reviews
 from harness.data.readers import amazon_reviews
 from harness.errors import NotApplicable
 from harness.knobs import knob
@@ -75,10 +75,6 @@ class Shopping(LeaveOneOut):
                 last = int(self._training[user]) - 1
                 for at in range(last, max(0, last - lessons), -1):
                     yield Asked(f"train-{name}-{at}", user, at)
-
-    def title(self, item: Item) -> str:
-        """What a prompt calls an item."""
-        return item.text if self.items == "title" else self._named[item.id]
 
     def category(self, item: Item) -> str:
         """The specific intention behind an item: `Video Games, PC, Accessories.`; empty where it has no labels."""
@@ -133,20 +129,23 @@ class Shopping(LeaveOneOut):
         return content.hexdigest()[:12]
 
     @cached_property
-    def _named(self) -> Mapping[ItemId, str]:
+    def _data(self) -> Dataset:
+        data = super()._data  # which is what `_met` reads until this one is made
+        if self.items == "title":
+            return data
+        names = self._names(data)
+        return replace(data, items=tuple(Item(item.id, name) for item, name in zip(data.items, names, strict=True)))
+
+    def _names(self, data: Dataset) -> Iterator[str]:
         """Every item by the words that are frequent in its training reviews and rare in those of others."""
-        said: dict[ItemId, Counter[str]] = {item.id: Counter() for item in self._data.items}
-        for user, name in enumerate(self._data.users):
+        said: list[Counter[str]] = [Counter() for _ in data.items]
+        for user, name in enumerate(data.users):
             for code in self._met(user)[: int(self._training[user])]:
-                item = self._data.items[code]
-                review = self._reviews.get((name, item.id))
+                review = self._reviews.get((name, data.items[code].id))
                 if review is not None:
-                    said[item.id].update(set(WORD.findall(f"{review.summary} {review.text}".lower())))
-        spread = Counter(word for words in said.values() for word in words)
-        names = {}
-        for item in self._data.items:
-            common = {word: count for word, count in said[item.id].items() if spread[word] >= SPREAD}
-            weight = {word: count * log(len(said) / spread[word]) for word, count in common.items()}
+                    said[code].update(set(WORD.findall(f"{review.summary} {review.text}".lower())))
+        spread = Counter(word for words in said for word in words)
+        for item, words in zip(data.items, said, strict=True):
+            weight = {w: n * log(len(said) / spread[w]) for w, n in words.items() if spread[w] >= SPREAD}
             best = sorted(weight, key=lambda word: (-weight[word], word))[:WORDS]
-            names[item.id] = " ".join(best) or item.id
-        return names
+            yield " ".join(best) or item.id

@@ -224,7 +224,7 @@ class Questions(Told, ABC):
     def _pool(self) -> Catalogue:
         """Items that product search knows. Nobody met them here: it has no users."""
         items = self._data.items if self._core else self._whole.items
-        known = [item for item in items if self.category(item) and self.title(item) != item.id]
+        known = [item for item in items if self.category(item) and item.text != item.id]
         if len(known) < 2 * DRAWN[self.candidates]:
             raise BadSetting(
                 f"k_core={self.k_core} leaves {len(known)} items of {self._whole.name} with title and category, too "

@@ -181,9 +181,9 @@ class InstructRecData(Told):
         return filling
 
     def _filling(self, instance: Instance, item: Item) -> Filling:
-        history = [self.title(event.item) for event in instance.history]
-        candidates = [self.title(one) for one in instance.candidates or ()]
-        return Filling(history=history, candidates=candidates, item=self.title(item))
+        history = [event.item.text for event in instance.history]
+        candidates = [one.text for one in instance.candidates or ()]
+        return Filling(history=history, candidates=candidates, item=item.text)
 
     @cached_property
     def _usable(self) -> Mapping[str, tuple[Template, ...]]:

@@ -88,7 +88,7 @@ class InstructRecWrite(Shopping):
         """What the teacher reads. InstanceFailed: there is no review."""
         wording = templates().teacher[self.what]
         if self.what == "preference":
-            return wording.format(history=listed([self.title(event.item) for event in instance.history]))
+            return wording.format(history=listed([event.item.text for event in instance.history]))
         if not instance.context:
             raise InstanceFailed("there is no review of the target")
         return wording.format(review=instance.context)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -11,12 +14,57 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from harness.types import Instance
     from tasks.palr import PALR
 
 ROOT = Path(__file__).parent.parent
+MADE_BY = (
+    "harness/tuning/scratch.py",
+    "harness/tuning/tiny.py",
+    "harness/recipes/tiny.toml",
+    "tasks/tallrec.py",
+    "tasks/tallrec_data.py",
+)
+"""Files that decide what the kept models are."""
+WHOLE_SLOW = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow\b", re.MULTILINE)
+VLLM = ("test_end_to_end", "test_engine_vllm", "test_few_shot", "test_grid_engines")
+"""Modules that start vLLM: never two at once, which would fight for cores and memory."""
+
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A module that is slow as a whole need not import its engines in order to be left out."""
+    chosen = config.getoption("markexpr", "")
+    if not chosen.startswith("not slow") or collection_path.suffix != ".py":
+        return None
+    return True if WHOLE_SLOW.search(collection_path.read_text("utf-8")) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--dist loadgroup` a module stays in one process, so that its fixtures are made once."""
+    for item in items:
+        name = item.path.stem
+        item.add_marker(pytest.mark.xdist_group("vllm" if name in VLLM else name))
+
+
+def pytest_sessionstart() -> None:
+    """Modules are imported next, and nothing of them is garbage."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What the imports made lives to the end: half a second for each look at it by the garbage collector."""
+    gc.freeze()
+    gc.enable()
+    atexit.register(gc.unfreeze)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,18 +78,24 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def _kept(request: pytest.FixtureRequest, name: str, make: Callable[[Path], object]) -> Path:
-    """A model that is trained once and kept in pytest's cache until anything that makes it changes."""
-    made_by = ["harness/tuning/scratch.py", "harness/recipes/tiny.toml", "tasks/tallrec.py", "tasks/tallrec_data.py"]
-    content = b"".join((ROOT / name).read_bytes() for name in made_by)
+    """A model that is trained once, whatever runs at the same time, and kept in pytest's cache until anything that
+    makes it changes."""
+    content = b"".join((ROOT / name).read_bytes() for name in MADE_BY)
     content += "".join(version(name) for name in ("torch", "transformers", "tokenizers")).encode()
     folder = Path(str(request.config.cache.mkdir(name)))
     out = folder / sha256(content).hexdigest()[:12]
-    if not out.exists():
-        for old in folder.iterdir():
-            if old.is_dir():
-                shutil.rmtree(old)
-        make(out)
+    with FileLock(folder / "lock"):
+        if not out.exists():
+            for old in folder.iterdir():
+                if old.is_dir() and not old.name.startswith(out.name):
+                    shutil.rmtree(old)
+            make(out)
     return out
+
+
+def _threads() -> int:
+    """The cores that a training may take, beside the other processes that pytest runs."""
+    return max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +104,7 @@ def tiny(request: pytest.FixtureRequest) -> Path:
     from harness.tuning.scratch import train_from_scratch
     from tasks.tallrec import TALLRec
 
-    return _kept(request, "tiny", lambda out: train_from_scratch(TALLRec(), "tiny", out, threads=os.cpu_count()))
+    return _kept(request, "tiny", lambda out: train_from_scratch(TALLRec(), "tiny", out, threads=_threads()))
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +114,7 @@ def label_free(request: pytest.FixtureRequest) -> Path:
     from tasks.tallrec import TALLRec
 
     def make(out: Path) -> None:
-        train_from_scratch(TALLRec(), "tiny", out, unlabelled=True, threads=os.cpu_count())
+        train_from_scratch(TALLRec(), "tiny", out, unlabelled=True, threads=_threads())
 
     return _kept(request, "label_free", make)
 

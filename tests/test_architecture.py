@@ -6,8 +6,7 @@ import ast
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,13 +27,16 @@ HOMES = {
 """The modules of `harness` that are about each heavy library."""
 
 
-@cache
-def modules() -> tuple[tuple[Path, ast.Module], ...]:
-    return tuple(
+Modules = Sequence[tuple[Path, ast.Module]]
+
+
+@pytest.fixture(scope="module")
+def modules() -> Modules:
+    return [
         (path, ast.parse(path.read_text("utf-8")))
         for package in ("harness", "tasks", "baselines", "leaderboard", "tests", "benchmarks")
         for path in sorted((ROOT / package).rglob("*.py"))
-    )
+    ]
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -46,8 +48,8 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield from (name.name for name in node.names)
 
 
-def test_the_core_never_imports_its_plugins() -> None:
-    for path, tree in modules():
+def test_the_core_never_imports_its_plugins(modules: Modules) -> None:
+    for path, tree in modules:
         if path.is_relative_to(ROOT / "harness") and "cli" not in path.parts:
             outside = {module.split(".")[0] for module in imports(tree)}
             assert not outside & {"tasks", "baselines", "leaderboard", "tests"}, path
@@ -63,9 +65,9 @@ def test_imports_of_the_core_point_one_way(layer: str) -> None:
             assert LAYERS.index(parts[1]) <= LAYERS.index(layer), f"{path.name} imports {module}"
 
 
-def test_no_import_cycle_among_modules() -> None:
+def test_no_import_cycle_among_modules(modules: Modules) -> None:
     known = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): tree
-             for path, tree in modules() if "tests" not in path.parts}  # fmt: skip
+             for path, tree in modules if "tests" not in path.parts}  # fmt: skip
     graph = {
         name: {m for m in (n for node in tree.body for n in imports(node)) if m in known} - {name}
         for name, tree in known.items()
@@ -83,24 +85,24 @@ def test_no_import_cycle_among_modules() -> None:
         visit(name, ())
 
 
-def test_heavy_libraries_stay_in_the_modules_that_are_about_them() -> None:
-    for path, tree in modules():
+def test_heavy_libraries_stay_in_the_modules_that_are_about_them(modules: Modules) -> None:
+    for path, tree in modules:
         if path.is_relative_to(ROOT / "harness"):
             for module in imports(tree):
                 top = module.split(".")[0]
                 assert top not in HEAVY or path.stem in HOMES[top], f"{path.relative_to(ROOT)} imports {module}"
 
 
-def test_files_and_functions_stay_small() -> None:
-    for path, tree in modules():
+def test_files_and_functions_stay_small(modules: Modules) -> None:
+    for path, tree in modules:
         assert len(path.read_text("utf-8").splitlines()) <= 400, path
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
                 assert node.end_lineno - node.lineno < 50, f"{path}:{node.lineno}"
 
 
-def test_every_module_says_what_it_is_for() -> None:
-    for path, tree in modules():
+def test_every_module_says_what_it_is_for(modules: Modules) -> None:
+    for path, tree in modules:
         if path != ROOT / "tests" / "__init__.py":
             assert ast.get_docstring(tree), path
 

@@ -242,10 +242,13 @@ def test_the_leaderboard_says_it_below_the_table(harness: Harness) -> None:
     standings = collect(Path("runs"))
     text = markdown(standings)
     assert text.count("chosen of") == 1
-    assert f"\nm (fake, float32): {chosen}.\n" in text[text.index("## wording(wording=B), test") :]
+    titles = [f"## wording, {split}, version 1" for split in ("test", "valid")]
+    assert [line for line in text.splitlines() if line.startswith("## ")] == titles
+    assert f"\nm (fake, float32) [wording=B]: {chosen}.\n" in text, "another wording is no other protocol"
+    assert "| m (fake, float32) [wording=A] |" in text
     table = frame(standings)
     said = table.dropna(subset="chosen")
-    assert set(zip(said["standing"], said["chosen"], strict=True)) == {("wording(wording=B), test, version 1", chosen)}
+    assert set(zip(said["standing"], said["chosen"], strict=True)) == {("wording, test, version 1", chosen)}
 
 
 @pytest.mark.slow

@@ -99,7 +99,8 @@ class TestVllmWithAdapter(EngineContract):
 
 def asked() -> list[Request]:
     long: list[Request] = [Choose(prompt, engine_models.TITLES) for prompt in engine_models.PROMPTS]
-    return [*questions(16), *long, Choose("No", ("No", "No way", " no"))]
+    nested = ("No", "No way", " no")
+    return [*questions(16), *long, Choose("No", nested), Choose("No", nested, ended=True)]
 
 
 @pytest.mark.parametrize("template", ["raw", "chat"])

@@ -10,10 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from harness.cli import main
 from harness.errors import BadModel
 from harness.loading import Base
 from harness.model import EngineOptions, Model
@@ -42,38 +45,60 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
 
 def words(models: Models, engine: str) -> list[str]:
     adapters = [word for adapter in models.adapters for word in ("--adapter", str(adapter))]
-    harness = [sys.executable, "-m", "harness.cli", "grid", "--task", "tallrec", "--model", f"{engine}:{models.base}"]
-    return [*harness, *adapters, "--sample", "40", "--threads", "1", "--kv-cache-gib", "1", "--no-cache"]
+    grid = ["grid", "--task", "tallrec", "--model", f"{engine}:{models.base}"]
+    return [*grid, *adapters, "--sample", "40", "--threads", "1", "--kv-cache-gib", "1", "--no-cache"]
 
 
-def grid(given: list[str], cwd: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*given, *more], cwd=cwd, capture_output=True, text=True, timeout=500)
+class Done(NamedTuple):
+    code: int
+    stdout: str
+    stderr: str
 
 
-def test_nine_adapters_cost_one_start_of_vllm(models: Models, tmp_path: Path) -> None:
+@pytest.fixture
+def grid(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """The command in this process, as from a folder."""
+
+    def run(given: list[str], cwd: Path, *more: str) -> Done:
+        monkeypatch.chdir(cwd)
+        capsys.readouterr()
+        return Done(main([*given, *more]), *capsys.readouterr())
+
+    return run
+
+
+def process(given: list[str], cwd: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "harness.cli", *given]
+    return subprocess.Popen(command, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_nine_adapters_cost_one_start_of_vllm(models: Models, tmp_path: Path, grid: Callable[..., Done]) -> None:
     """Two test settings and an adapter that is none, too; a second time nothing is started at all."""
     (tmp_path / "grid.toml").write_text(
         f'[[block]]\ntask = "tallrec"\nmodel = "vllm:{models.base}"\ntest = [{{}}, {{readout = "log_odds"}}]\n'
         f"adapter = {json.dumps([*map(str, models.adapters), 'nothing'])}\n"
     )
-    given = [*words(models, "vllm")[:4], "grid.toml", "--sample", "40", "--threads", "1", "--kv-cache-gib", "1"]
-    first = grid(given, tmp_path)
-    assert first.returncode == 1, first.stderr
-    assert first.stderr.splitlines()[-1] == "20 cells: 18 complete, 2 failed; 1 engine start", first.stderr
-    assert first.stderr.count("loading ") == 1
-    assert "and 9 adapters with vllm" in first.stderr
-    assert "failed: no adapter folder nothing." in first.stdout
-    means = re.findall(r"\| (0\.\d{4}) ", first.stdout)
+    given = ["grid", "grid.toml", "--sample", "40", "--threads", "1", "--kv-cache-gib", "1"]
+    first = process(given, tmp_path)
+    out, said = first.communicate(timeout=500)
+    assert first.returncode == 1, said
+    assert said.splitlines()[-1] == "20 cells: 18 complete, 2 failed; 1 engine start", said
+    assert said.count("loading ") == 1
+    assert "and 9 adapters with vllm" in said
+    assert "failed: no adapter folder nothing." in out
+    means = re.findall(r"\| (0\.\d{4}) ", out)
     assert len(set(means)) > 8
     again = grid(given, tmp_path)
     assert again.stderr.splitlines()[-1] == "20 cells: 18 complete, 2 failed; 0 engine starts"
-    assert again.stdout == first.stdout
+    assert again.stdout == out
 
 
-def test_killed_at_random_moments_the_grid_ends_with_the_same_table(models: Models, tmp_path: Path) -> None:
+def test_killed_at_random_moments_the_grid_ends_with_the_same_table(
+    models: Models, tmp_path: Path, grid: Callable[..., Done]
+) -> None:
     (tmp_path / "whole").mkdir()
     whole = grid(words(models, "hf"), tmp_path / "whole", "--out", "report")
-    assert whole.returncode == 0, whole.stderr
+    assert whole.code == 0, whole.stderr
     assert whole.stderr.splitlines()[-1] == "9 cells: 9 complete, 0 failed; 1 engine start"
     assert "| 16    | 0, 1, 2 |" in whole.stdout
     (tmp_path / "cut").mkdir()
@@ -81,7 +106,7 @@ def test_killed_at_random_moments_the_grid_ends_with_the_same_table(models: Mode
     for _ in range(3):
         killed_after(words(models, "hf"), tmp_path / "cut", rng.randrange(1, 130))
     resumed = grid(words(models, "hf"), tmp_path / "cut", "--out", "report")
-    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.code == 0, resumed.stderr
     assert resumed.stdout == whole.stdout
     tables = [(tmp_path / name / "report" / "grid.csv").read_text().splitlines() for name in ("whole", "cut")]
     assert len(tables[0]) == len(tables[1]) == 1 + 7 * len(TALLRec.metrics)
@@ -93,13 +118,14 @@ def test_killed_at_random_moments_the_grid_ends_with_the_same_table(models: Mode
 def killed_after(given: list[str], cwd: Path, more: int) -> None:
     """Kill the grid once it has answered so many instances beyond those that are on record."""
     wanted = answered(cwd) + more
-    process = subprocess.Popen(given, cwd=cwd, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    started = process(given, cwd)
     deadline = time.monotonic() + 300
-    while answered(cwd) < wanted and process.poll() is None:
+    while answered(cwd) < wanted and started.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(timeout=30) == -signal.SIGKILL
+    started.send_signal(signal.SIGKILL)
+    started.communicate(timeout=30)
+    assert started.returncode == -signal.SIGKILL
     assert answered(cwd) < 9 * 40
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,44 +11,40 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+from harness.cli import main
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).parent.parent
 
 
-def start(base: Path, folder: Path) -> subprocess.Popen[str]:
-    words = ["grid", "--task", "tallrec", "--model", f"hf:{base}", "--runs", str(folder / "runs"), "--no-cache"]
-    words += ["--tuned", str(folder / "tuned"), "--out", str(folder / "report"), "--sample", "60"]
-    words += ["--shots", "0", "--shots", "8", "--shots", "16", "--seed", "0", "--seed", "1"]
+def words(base: Path, folder: Path) -> list[str]:
+    grid = ["grid", "--task", "tallrec", "--model", f"hf:{base}", "--runs", str(folder / "runs"), "--no-cache"]
+    grid += ["--tuned", str(folder / "tuned"), "--out", str(folder / "report"), "--sample", "60"]
+    grid += ["--shots", "0", "--shots", "8", "--shots", "16", "--seed", "0", "--seed", "1"]
     small = {"budget": "ci", "max_steps": "4", "epochs": "4", "evaluate_steps": "2", "valid_rows": "20"}
-    words += [word for name, value in small.items() for word in ("--set", f"{name}={value}")]
-    return subprocess.Popen(
-        [sys.executable, "-m", "harness.cli", *words, "--threads", str(os.cpu_count())],
-        cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    return [*grid, *(word for name, value in small.items() for word in ("--set", f"{name}={value}")), "--threads", "1"]
 
 
 @pytest.fixture(scope="module")
 def whole(label_free: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """An undisturbed grid: its folder, and the table it printed."""
     folder = tmp_path_factory.mktemp("whole")
-    return folder, finished(start(label_free, folder), "1 engine start")
-
-
-def finished(process: subprocess.Popen[str], starts: str) -> str:
-    out, said = process.communicate(timeout=500)
-    assert process.returncode == 0, said
-    assert f"5 cells: 5 complete, 0 failed; {starts}" in said
-    return out
+    command = [sys.executable, "-m", "harness.cli", *words(label_free, folder)]
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert "5 cells: 5 complete, 0 failed; 1 engine start" in done.stderr
+    return folder, done.stdout
 
 
 def test_killed_while_it_tunes_it_ends_with_the_same_table(
-    label_free: Path, whole: tuple[Path, str], tmp_path: Path
+    label_free: Path, whole: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Killed in the second tuning and once more later, the grid goes on; the undisturbed one has the same table."""
     cut = tmp_path / "cut"
     for checkpoint in ("*.partial/*/checkpoints/checkpoint-2/trainer_state.json", "*/harness.json"):
         before = len(list(cut.glob(f"tuned/tallrec/{checkpoint}")))
-        process = start(label_free, cut)
+        command = [sys.executable, "-m", "harness.cli", *words(label_free, cut)]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         deadline = time.monotonic() + 300
         while len(list(cut.glob(f"tuned/tallrec/{checkpoint}"))) <= before:
             assert process.poll() is None
@@ -59,16 +54,26 @@ def test_killed_while_it_tunes_it_ends_with_the_same_table(
         process.communicate()
         assert process.returncode == -signal.SIGKILL
     _, table = whole
-    assert finished(start(label_free, cut), "1 engine start") == table
+    assert finished(words(label_free, cut), capsys, "1 engine start") == table
     cells = [[cell.strip() for cell in line.split("|")] for line in table.splitlines() if line.startswith("| ")]
     assert [row[4:6] for row in cells if row[1].isdigit()] == [
         ["0", ""],
         ["8", "0, 1"],
         ["16", "0, 1"],
     ]
-    assert finished(start(label_free, cut), "0 engine starts") == table
+    assert finished(words(label_free, cut), capsys, "0 engine starts") == table
     for name in ("report/grid.md", "report/grid.csv", "report/grid.svg"):
         assert (cut / name).stat().st_size > 0
+
+
+def finished(grid: list[str], capsys: pytest.CaptureFixture[str], starts: str) -> str:
+    """The table that the command prints, run in this process."""
+    capsys.readouterr()
+    code = main(grid)
+    out, said = capsys.readouterr()
+    assert code == 0, said
+    assert f"5 cells: 5 complete, 0 failed; {starts}" in said
+    return out
 
 
 def test_tuned_adapters_say_their_rows(whole: tuple[Path, str]) -> None:

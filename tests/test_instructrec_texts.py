@@ -197,7 +197,7 @@ class TestTuningTexts:
 
     def test_names_made_of_reviews_hold_no_word_of_validation_and_test(self, home: Path) -> None:
         task = InstructRec(dataset="amazon-games", items="reviews")
-        names = " ".join(task.title(item) for item in task.catalogue().items)
+        names = " ".join(item.text for item in task.catalogue().items)
         assert "wanted" in names or "item" in names or "number" in names
         assert not [s for u in range(shop.USERS) for s in HELD_BACK if shop.word(u, s) in names]
 

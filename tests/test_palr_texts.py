@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from hashlib import sha256
 
 import numpy as np
@@ -120,9 +119,8 @@ def test_every_window_keeps_the_rules(lines: list[str], how: Choices) -> None:
 class HeldOutMoved(PALR):
     """Every user is tested on what the one before him was: another answer for each, and the same training events."""
 
-    @cached_property
-    def _whole(self) -> Dataset:
-        data = super()._whole
+    def _kept(self) -> Dataset:
+        data = super()._kept()
         order, starts = data.timelines
         last = order[starts[1:] - 1]
         item = data.item.copy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,8 @@ from baselines.recbole import recbole
 from harness import registry
 from harness.grid.cells import Cell, Changes, change, expand
 from harness.tuning.recipe import find_recipe
+from tasks.instructrec import InstructRec
+from tasks.instructrec_tuning import InstructRecData
 from tasks.llm_trsr import LLMTRSR
 from tasks.palr import PALR
 from tasks.tallrec import TALLRec
@@ -75,7 +78,10 @@ def test_a_ready_alpaca_takes_the_place_of_the_general_stage() -> None:
 OTHERS = {"tallrec-table1-conventional", "sequential-ml-100k", "palr-ml-100k", "palr-order", "llm-trsr-ml-100k"}
 
 
-@pytest.mark.parametrize("name", sorted({*registry.suites()} - OTHERS))
+TALLREC = sorted(name for name in {*registry.suites()} - OTHERS if not name.startswith("instructrec"))
+
+
+@pytest.mark.parametrize("name", TALLREC)
 def test_every_suite_says_what_it_is_and_has_no_model(name: str) -> None:
     suite = registry.suite(name)
     assert suite.title.startswith("TALLRec")
@@ -124,3 +130,47 @@ def test_llm_trsr_has_the_paper_s_conventional_models_and_three_histories() -> N
     ]
     conventional = [cell.model.name for cell in found if cell.model.engine == "recbole"]
     assert conventional == ["NeuMF", "DIN", "DIEN", "GRU4Rec", "NARM", "SASRec", "CORE"]
+
+
+@pytest.mark.parametrize(
+    ("name", "rankers", "asked"),
+    [
+        ("sequential", {"SASRec", "BERT4Rec", "GRU4Rec"}, [("sequential", ("P1", "I0"), "random9", "amazon-games")]),
+        (
+            "personalised",
+            {"BM25", "TEM"},
+            [
+                ("personalised-search", ask, "random9", "amazon-games")
+                for ask in (("P2", "I0"), ("P1", "I1"), ("P1", "I2"))
+            ],
+        ),
+        ("search", {"BM25", "DSSM"}, [("product-search", ("P0", "I2"), "random9", "amazon-games")]),
+        ("hard", {"SASRec"}, [("sequential", ("P1", "I0"), "hard9", "amazon-games")]),
+        ("100", {"BM25", "TEM"}, [("personalised-search", ("P1", "I1"), "random99", "amazon-games")]),
+        ("cds", {"SASRec", "BERT4Rec", "GRU4Rec"}, [("sequential", ("P1", "I0"), "random9", "amazon-cds")]),
+    ],
+)
+def test_instructrec_s_tables_ask_what_the_paper_does(name: str, rankers: set[str], asked: list[Any]) -> None:
+    found = cells(f"instructrec-{name}")
+    ours = [cell for cell in found if cell.model.name == "base"]
+    tasks = [cell.task for cell in ours if isinstance(cell.task, InstructRec)]
+    assert [(t.scenario, t.asks, t.candidates, t.dataset) for t in tasks] == asked
+    assert {cell.choosing.option for cell in ours if cell.choosing} == {"instruction"}
+    others = {cell.model.name for cell in found if cell.model.engine in ("recbole", "search")}
+    assert others == rankers
+    assert {cell.model.name for cell in found if cell.model.engine == "simple"} == {"random", "popularity"}
+
+
+def test_a_held_out_scenario_is_tuned_on_more_and_more() -> None:
+    found = cells("instructrec-held-out")
+    stages = [cell.steps[0] for cell in found]
+    texts = [step.tasks[0] for step in stages]
+    assert all(isinstance(task, InstructRecData) for task in texts)
+    assert [(t.searched, t.personalised, t.queries) for t in texts if isinstance(t, InstructRecData)] == [
+        (0, 0, "all"),
+        (1, 0, "all"),
+        (1, 2, "P2,I2"),
+        (1, 2, "all"),
+    ]
+    assert {step.recipe.method for step in stages} == {"lora"}
+    assert len({cell.task for cell in found}) == 1

@@ -9,6 +9,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 RULES = 1
@@ -94,8 +95,12 @@ FORMS = (
 )
 
 
+@lru_cache(maxsize=1 << 14)
 def normal(text: str) -> str:
-    """The text after all rules, in order; empty where it is nothing but punctuation."""
+    """The text after all rules, in order; empty where it is nothing but punctuation.
+
+    Answers name the same few thousand titles again and again.
+    """
     for rule in FORMS:
         text = rule.apply(text)
     return text
