@@ -93,7 +93,7 @@ class Questions(Told, ABC):
 
     def size(self, split: Split = "test") -> int:
         if self.scenario == "product-search":
-            return len(self._searched[split])
+            return len(self.searched[split])
         if split == "train" and self.query is not None:
             return sum(1 for _ in self.instances(split))
         return super().size(split)
@@ -116,7 +116,7 @@ class Questions(Told, ABC):
     def instances(self, split: Split = "test") -> Iterator[Instance]:
         """Training questions are for models that learn from them: every event in its turn, and no candidates."""
         if self.scenario == "product-search":
-            yield from (self._search(split, item, offered=split != "train") for item in self._searched[split])
+            yield from (self._search(split, item, offered=split != "train") for item in self.searched[split])
         elif split != "train":
             yield from self.offered(split)
         elif self.scenario == "sequential":
@@ -130,7 +130,7 @@ class Questions(Told, ABC):
     def offered(self, split: Split, lessons: int = 1) -> Iterator[Instance]:
         """Questions with candidates: of the training split the last `lessons` events of each user."""
         if self.scenario == "product-search":
-            yield from (self._search(split, item, offered=True) for item in self._searched[split])
+            yield from (self._search(split, item, offered=True) for item in self.searched[split])
             return
         for name, user, place in self.asked(split, lessons):
             yield replace(self._question(name, user, place), context=self._context(name, user, place))
@@ -237,8 +237,8 @@ class Questions(Told, ABC):
         return Urn(np.ones(len(self._pool.items), dtype=np.int64))
 
     @cached_property
-    def _searched(self) -> Mapping[Split, Sequence[Item]]:
-        """The items of each split, in an order of their own."""
+    def searched(self) -> Mapping[Split, Sequence[Item]]:
+        """The items that product search asks about in each split, in an order of their own."""
         items = sorted(self._pool.items, key=lambda item: _draw(self.items_seed, "product-search", item.id))
         first, second = (len(items) * tenths // 10 for tenths in TENTHS)
         return dict(zip(SPLITS, (items[:first], items[first:second], items[second:]), strict=True))

@@ -9,7 +9,8 @@ does; `forms` keeps some forms only.
 
 A template is drawn where its texts are there: without `preferences`, none that tells or asks for one; without reviews
 or `intentions`, none with a vague intention; without categories, none with a specific one. No text holds anything of an
-event of validation or test: `tasks.instructrec_write` says how that is kept of a teacher's texts.
+event of validation or test: `tasks.instructrec_write` says how that is kept of a teacher's texts. And none has a
+specific intention beside an item that product search validates or tests.
 
 `harness data export --task instructrec-data --out DIR` writes them as JSON lines, with counts for each template as in
 the paper's Table 2. It is a stage before `instructrec`, which evaluates; validation asks the questions of the first
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -30,7 +31,7 @@ from typing import Any, ClassVar, NamedTuple, get_args
 from harness.errors import BadSetting, NotApplicable
 from harness.knobs import knob, knobs
 from harness.metrics import Metric
-from harness.types import Example, Instance, Item, Prediction, Program, Split
+from harness.types import Example, Instance, Item, ItemId, Prediction, Program, Split
 from tasks.instructrec import InstructRec
 from tasks.instructrec_questions import Scenario
 from tasks.instructrec_templates import Filling, Form, Template, templates
@@ -147,7 +148,7 @@ class InstructRecData(Told):
             queries = {"P2": filling.preference if "P2" in self._kinds else ""}
             if "I1" in self._kinds:
                 queries["I1"] = self.vague(instance.id, user, place)
-            if "I2" in self._kinds:
+            if "I2" in self._kinds and item.id in self._taught:
                 queries["I2"] = self.category(item)
             yield from self._drawn(instance.id, "C", self.personalised, queries, filling)
 
@@ -164,8 +165,10 @@ class InstructRecData(Told):
             if template.query and not kinds:
                 continue
             draw = int(self._draw(name, template.code, "filling")[:8], 16)
-            query = queries[kinds[draw % len(kinds)]] if kinds else ""
-            filled = self._varied(replace(filling, query=query), template, draw // 64)
+            kind = kinds[draw % len(kinds)] if kinds else ""
+            told = "" if kind == "P2" and template.optional else filling.preference  # which is the query already
+            filled = replace(filling, query=queries.get(kind, ""), preference=told)
+            filled = self._varied(filled, template, draw // 64)
             if not template.can_fill(filled):
                 continue
             found += 1
@@ -212,6 +215,11 @@ class InstructRecData(Told):
                 "personalised=0, or name a teacher's with preferences= or intentions="
             )
         return tuple(found)
+
+    @cached_property
+    def _taught(self) -> Set[ItemId]:
+        """Items whose categories may be told: those that product search neither validates nor tests."""
+        return {item.id for item in self._part("product-search").searched["train"]}
 
     @cached_property
     def _first(self) -> InstructRec:

@@ -209,6 +209,15 @@ class TestTuningTexts:
         assert found == parts["train"]
         assert not found & parts["test"]
 
+    def test_no_category_is_told_of_an_item_that_product_search_holds_back(self, texts: InstructRecData) -> None:
+        search = InstructRec(dataset="amazon-games", scenario="product-search")
+        held = {f"Game {int(item.id[1:])}" for split in ("valid", "test") for item in search.searched[split]}
+        made = list(replace(texts, searched=0, traditional=0, personalised=13, lessons=9).instructions())
+        told = {one.answer for one in made if "Video Games" in one.prompt}
+        assert told
+        assert not told & held
+        assert {one.answer for one in made} & held, "with other queries they are asked for"
+
     def test_as_many_templates_as_are_wanted(self, texts: InstructRecData) -> None:
         made = list(texts.instructions())
         families = Counter(templates().by_code[one.code].family for one in made)
