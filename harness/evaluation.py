@@ -318,7 +318,7 @@ def language_model(job: Job, base: Base, adapter: Adapter | None) -> Contestant:
     """
     checkpoint, template = base.checkpoint, job.template or job.task.template
     tuned = adapter.manifest if adapter else checkpoint.manifest
-    if tuned and tuned.get("task") == job.task.name and tuned.get("pool") == job.split == "valid":
+    if tuned and tuned.get("pool") == job.split == "valid" and _same_data(tuned, job.task):
         raise BadSetting(
             f"{adapter.name if adapter else checkpoint.name} was tuned on rows of the validation split (pool=valid); "
             "evaluate it on --split test, and let it choose no option"
@@ -336,6 +336,11 @@ def language_model(job: Job, base: Base, adapter: Adapter | None) -> Contestant:
     name = checkpoint.name + (f" + {adapter.name}" if adapter else "") + f" ({how})"
     shown = {"name": name, "architecture": checkpoint.architecture, "tuned": tuned}
     return Contestant(who, shown, lambda: base.ready(adapter, template, lambda: list(islice(_probes(job), PROBES))))
+
+
+def _same_data(tuned: Mapping[str, Any], task: Task) -> bool:
+    """Whether a model was tuned on this task's data, under whatever name of a task."""
+    return not set(tuned.get("data", {}).values()).isdisjoint(task.data_digests().values())
 
 
 def _probes(job: Job) -> Iterator[str]:

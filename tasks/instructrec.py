@@ -29,13 +29,12 @@ from hashlib import sha256
 from math import ceil
 from typing import Any, ClassVar, Literal
 
-from harness.errors import BadSetting, TooLong
+from harness.errors import BadSetting, InstanceFailed, NotApplicable, TooLong
 from harness.knobs import knob
 from harness.metrics import NDCG, HitRate, MeanOf, Metric, sigmoid
 from harness.types import Choose, Example, Instance, Item, ItemId, Prediction, Program, Scores, Split, ask_all
 from tasks.instructrec_questions import FAMILIES, Questions
 from tasks.instructrec_templates import Filling, Template, templates, without_history
-from tasks.instructrec_told import given
 from tasks.recipes import load_recipes
 
 Code = Literal["auto", "A7", "A8", "A9", "A10", "A11", "A12", "A13", "B7", "B8", "B9", "C10", "C11", "C12", "C13"]
@@ -60,7 +59,9 @@ class InstructRec(Questions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.instruction not in ("auto", *self._allowed):
+        if self.instruction == "auto":
+            object.__setattr__(self, "instruction", self._allowed[0])
+        if self.instruction not in self._allowed:
             raise BadSetting(
                 f"instruction={self.instruction} is no template of scenario={self.scenario}; "
                 f"there is {', '.join(self._allowed)}"
@@ -76,8 +77,7 @@ class InstructRec(Questions):
 
     @cached_property
     def template_used(self) -> Template:
-        code = self.alternatives["instruction"][0] if self.instruction == "auto" else self.instruction
-        return templates().by_code[code]
+        return templates().by_code[self.instruction]
 
     @property
     def texts(self) -> Mapping[str, str]:
@@ -90,13 +90,15 @@ class InstructRec(Questions):
         return load_recipes("instructrec")
 
     def solve(self, instance: Instance) -> Program[Prediction]:
-        filling, items, shortened = self.filling(instance), instance.candidates or (), 0
+        if instance.candidates is None:
+            raise NotApplicable("training questions have no candidates; ask a language model on --split valid or test")
+        filling, shortened = self.filling(instance), 0
         while True:
             try:
                 if self.template_used.form == "pointwise":
-                    scores = yield from self._one_by_one(filling, items)
+                    scores = yield from self._one_by_one(filling, instance.candidates)
                 else:
-                    scores = yield from self._tournament(instance.id, filling, items)
+                    scores = yield from self._tournament(instance.id, filling, instance.candidates)
                 return Prediction(scores, {"shortened": float(shortened)})
             except TooLong:
                 if not filling.history:
@@ -104,28 +106,45 @@ class InstructRec(Questions):
                 filling, shortened = without_history(filling, 1), shortened + 1
 
     def filling(self, instance: Instance) -> Filling:
-        """The slots of the template but the candidates. InstanceFailed: a text of the teacher's is not there."""
-        told = ""
-        if self.asks[0] == "P2" and self.query != "P2":
-            told = given(self.preference_of(self._codes[instance.user]), "preference", instance.id)
-        query = given(instance.context or "", "query", instance.id) if self.query else ""
-        return Filling([event.item.text for event in instance.history], told, query)
+        """The slots of the template but the candidates. InstanceFailed: a text that it needs is empty."""
+        filling = self._told(instance)
+        if self.query and not filling.query:
+            raise InstanceFailed(f"there is no query for {instance.id}")
+        if self.preference == "P2" and not (filling.preference or filling.query):
+            raise InstanceFailed(f"there is no preference for {instance.id}")
+        return filling
 
     def prompt(self, filling: Filling, items: Sequence[Item]) -> str:
         """What a language model reads: of a pointwise template, about the only one of the items."""
         titles = [item.text for item in items]
         if self.template_used.form == "pointwise":
-            return self.template_used.prompt(replace(filling, item=titles[0]))
-        return self.template_used.prompt(replace(filling, candidates=titles))
+            return self.ended_prompt(self.template_used.prompt(replace(filling, item=titles[0])))
+        return self.ended_prompt(self.template_used.prompt(replace(filling, candidates=titles)))
 
     def examples(self, split: Split = "train") -> Iterator[Example]:
-        """This one template, with the last training event of each user, or the training items of product search."""
+        """This one template, with the last training event of each user, or the training items of product search.
+
+        A pointwise template asks by half about a candidate that is wrong; for training what has no query is left out.
+        """
         for instance in self.offered(split):
-            items = {item.id: item for item in instance.candidates or ()}
-            (target,) = instance.relevance
-            filling = replace(self.filling(instance), item=items[target].text)
-            shown = [items[target]] if self.template_used.form == "pointwise" else list(items.values())
-            yield Example(self.prompt(filling, shown), self.template_used.target(filling))
+            filling = self._told(instance)
+            if split == "train" and self.query and not filling.query:
+                continue
+            items = instance.candidates or ()
+            right = next(item for item in items if item.id in instance.relevance)
+            shown, yes = items, True
+            if self.template_used.form == "pointwise":
+                yes = int(_draw(instance.id, 0, "yes")[0], 16) % 2 == 0
+                shown = (right if yes else next(item for item in items if item.text != right.text),)
+            answer = self.template_used.target(replace(filling, item=right.text, yes=yes))
+            yield Example(self.prompt(filling, shown), answer)
+
+    def _told(self, instance: Instance) -> Filling:
+        """History, query, and the sentence on the preference where it is not the query."""
+        told = ""
+        if self.preference == "P2" and self.query != "P2":
+            told = self.preference_of(self._codes[instance.user])
+        return Filling([event.item.text for event in instance.history], told, instance.context or "")
 
     def _one_by_one(self, filling: Filling, items: Sequence[Item]) -> Program[Mapping[ItemId, float]]:
         yes_or_no = (templates().yes, templates().no)

@@ -29,7 +29,7 @@ from harness.data.readers import amazon_reviews
 from harness.errors import NotApplicable
 from harness.knobs import knob
 from harness.types import Item, ItemId, Split
-from tasks.sequential import HELD, LeaveOneOut
+from tasks.sequential import LeaveOneOut
 
 WORD = re.compile(r"[a-z]{3,}")
 LABELS = ("category", "genres")
@@ -81,10 +81,13 @@ class Shopping(LeaveOneOut):
         labels = self.categories[self._whole_places[item.id]]
         return f"{', '.join(labels)}." if labels else ""
 
-    def review(self, user: int, place: int) -> Review | None:
-        """What the user wrote of his event at this place. NotApplicable: the data set has no reviews."""
-        item = self._data.items[self._met(user)[place]]
-        return self._reviews.get((self._data.users[user], item.id))
+    def review(self, user: int, place: int) -> str:
+        """What the user wrote of his event at this place, the headline first; empty where he wrote nothing.
+
+        NotApplicable: the data set has no reviews.
+        """
+        review = self._reviews.get((self._data.users[user], self._data.items[self._met(user)[place]].id))
+        return ". ".join(part for part in (review.summary, review.text) if part) if review else ""
 
     @cached_property
     def categories(self) -> tuple[tuple[str, ...], ...]:
@@ -112,13 +115,9 @@ class Shopping(LeaveOneOut):
 
     @cached_property
     def _reviews(self) -> Mapping[tuple[str, ItemId], Review]:
-        """Of each user's last events, or where items are named by reviews, of all."""
-        wanted: set[tuple[str, ItemId]] = set()
-        for user, name in enumerate(self._data.users):
-            met = self._met(user)
-            kept = met if self.items == "reviews" else met[-1 - HELD :]
-            wanted.update((name, self._data.items[code].id) for code in kept)
-        return reviews(self._whole.name, wanted)
+        data = self._data
+        pairs = ((name, data.items[code].id) for user, name in enumerate(data.users) for code in self._met(user))
+        return reviews(self._whole.name, set(pairs))
 
     @cached_property
     def reviews_digest(self) -> str:

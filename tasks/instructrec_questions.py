@@ -64,30 +64,30 @@ class Questions(Told, ABC):
     retrieval: str = knob("", "digests of runs of 'retrieval', one for each split, for candidates=hard9", hashed=False)
 
     def __post_init__(self) -> None:
-        if self.asks not in ASKED[self.scenario]:
+        """Puts what `auto` means in its place, so that one question has one name."""
+        meant = [
+            (preference, intention)
+            for preference, intention in ASKED[self.scenario]
+            if self.preference in ("auto", preference) and self.intention in ("auto", intention)
+        ]
+        if not meant:
             ways = " or ".join(f"preference={p} intention={i}" for p, i in ASKED[self.scenario])
-            raise BadSetting(f"scenario={self.scenario} is not asked with <{','.join(self.asks)}>; there is {ways}")
+            asks = f"<{self.preference},{self.intention}>"
+            raise BadSetting(f"scenario={self.scenario} is not asked with {asks}; there is {ways}")
+        object.__setattr__(self, "preference", meant[0][0])
+        object.__setattr__(self, "intention", meant[0][1])
         if self.candidates == "hard9" and self.scenario != "sequential":
             raise BadSetting("candidates=hard9 is what a model of sequences finds; set scenario=sequential")
-
-    @property
-    def asks(self) -> tuple[str, str]:
-        """Kinds of preference and intention."""
-        for preference, intention in ASKED[self.scenario]:
-            if self.preference in ("auto", preference) and self.intention in ("auto", intention):
-                return preference, intention
-        return self.preference, self.intention
 
     @property
     def query(self) -> str | None:
         """Of which kind the query is; None where there is none."""
         if self.scenario == "sequential":
             return None
-        preference, intention = self.asks
-        return preference if intention == "I0" else intention
+        return self.preference if self.intention == "I0" else self.intention
 
     def data_digests(self) -> Mapping[str, str]:
-        told = self.told_digests(preference=self.asks[0] == "P2", vague=self.asks[1] == "I1")
+        told = self.told_digests(preference=self.preference == "P2", vague=self.intention == "I1")
         found = {f"retrieval of {split}": stage.content for split, stage in self._found.items()}
         return {**super().data_digests(), **told, **found}
 
@@ -114,7 +114,8 @@ class Questions(Told, ABC):
         return {} if self.scenario == "product-search" else super().traits(instance)
 
     def instances(self, split: Split = "test") -> Iterator[Instance]:
-        """Training questions are for models that learn from them: every event in its turn, and no candidates."""
+        """Training questions are for models that learn from them: every event in its turn that has a query, and no
+        candidates. The sentence on a preference was made of all but the last of them, so it is a query for that."""
         if self.scenario == "product-search":
             yield from (self._search(split, item, offered=split != "train") for item in self.searched[split])
         elif split != "train":
@@ -123,8 +124,10 @@ class Questions(Told, ABC):
             yield from super().instances("train")
         else:
             for question in super().instances("train"):
-                place = int(question.id.rpartition("-")[2])
-                if context := self._context(question.id, self._codes[question.user], place):
+                user, place = self._codes[question.user], int(question.id.rpartition("-")[2])
+                if self.query == "P2" and place < int(self._training[user]) - 1:
+                    continue
+                if context := self._context(question.id, user, place):
                     yield replace(question, context=context)
 
     def offered(self, split: Split, lessons: int = 1) -> Iterator[Instance]:
@@ -178,7 +181,7 @@ class Questions(Told, ABC):
             return {}
         found: dict[str, Stage] = {}
         for digest in self.retrieval.split(","):
-            stage = find_stage(Path(self.runs), "retrieval", digest, self._retrieval_command("test"))
+            stage = find_stage(Path(self.runs), "retrieval", digest.strip(), self._retrieval_command("test"))
             split = stage.manifest["split"]
             if split in found:
                 raise StaleRun(f"retrieval={self.retrieval} names two runs of the {split} split; leave one out")
@@ -239,9 +242,17 @@ class Questions(Told, ABC):
     @cached_property
     def searched(self) -> Mapping[Split, Sequence[Item]]:
         """The items that product search asks about in each split, in an order of their own."""
-        items = sorted(self._pool.items, key=lambda item: _draw(self.items_seed, "product-search", item.id))
-        first, second = (len(items) * tenths // 10 for tenths in TENTHS)
+        # By title, so that no item is asked about whose namesake was tuned on.
+        items = sorted(self._pool.items, key=lambda item: (_draw(self.items_seed, "titles", item.text), item.id))
+        first, second = (_next_title(items, len(items) * tenths // 10) for tenths in TENTHS)
         return dict(zip(SPLITS, (items[:first], items[first:second], items[second:]), strict=True))
+
+
+def _next_title(items: Sequence[Item], place: int) -> int:
+    """The place from this one on at which another title begins."""
+    while 0 < place < len(items) and items[place].text == items[place - 1].text:
+        place += 1
+    return place
 
 
 def _draw(seed: int, name: str, item: str) -> str:

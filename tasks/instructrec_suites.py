@@ -2,8 +2,8 @@
 
 The model is one that has been tuned already (`harness tune --task instructrec-data`), but in the study of a held-out
 scenario, where each block tunes a LoRA of its own on the base that is given. Every language model chooses its template
-on 500 questions of validation. Data is Amazon's Games unless the title says otherwise; `--set dataset=ml-100k` makes a
-rehearsal of it. GPT-3.5 was asked 500 questions of each: `--sample 500`.
+on 500 questions of validation. Data is Amazon's Games unless the title says otherwise; what needs no reviews can be
+rehearsed with `--set dataset=ml-100k`. GPT-3.5 was asked 500 questions of each: `--sample 500`.
 
 Hard negatives name the run of a first stage: `--set retrieval=DIGEST`, with one of each split, since the template is
 chosen among hard negatives as well.

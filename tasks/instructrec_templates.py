@@ -50,8 +50,6 @@ class Template:
     answer: str
     optional: bool = False
     """Whether the sentence on the preference may be left out."""
-    alone: bool = False
-    """Whether that sentence stands without the history."""
     query: tuple[str, ...] = ()
     """Of which kinds its query can be; none where it has no query."""
 

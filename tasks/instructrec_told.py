@@ -19,7 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import ClassVar
 
-from harness.errors import BadData, InstanceFailed, MissingData, StaleRun
+from harness.errors import BadData, BadSetting, MissingData, StaleRun
 from harness.knobs import knob, knobs
 from harness.stages import Stage, find_stage
 from tasks.instructrec_data import Shopping
@@ -41,22 +41,41 @@ class Told(Shopping, ABC):
         hashed=False,
     )  # fmt: skip
     runs: str = knob("runs", "folder that holds these runs", hashed=False)
+    line: bool = knob(False, "end prompts with a line end: for models that go on from their prompt, where an answer "
+                      "would touch its last word")  # fmt: skip
 
     def preference_of(self, user: int) -> str:
-        """The sentence on a user's preference; empty where none is told of him."""
-        return self._preferences.get(self._data.users[user], "")
+        """The sentence on a user's preference; empty where the teacher wrote none.
+
+        BadSetting: no teacher is named. StaleRun: it was not asked about this user.
+        """
+        if not self.preferences:
+            raise BadSetting(
+                "the sentence on a preference (P2) is a teacher's; name its texts with preferences=, or make them with "
+                f"`{self._command('preference')}`"
+            )
+        name = self._data.users[user]
+        if name not in self._preferences:
+            raise StaleRun(
+                f"preferences={self.preferences} has none of user {name}; make those of all with "
+                f"`{self._command('preference')}`"
+            )
+        return self._preferences[name]
 
     def vague(self, question: str, user: int, place: int) -> str:
-        """The vague intention behind an event. InstanceFailed: the teacher wrote none."""
+        """The vague intention behind an event; empty where nobody wrote one, and for training events that the teacher
+        was not asked about. StaleRun: it was not asked about a question of validation or test."""
         if self.intentions == "review":
-            review = self.review(user, place)
-            words = f"{review.summary}. {review.text}".split() if review else []
-            return " ".join(words[:REVIEW_WORDS])
-        if question not in self._intentions:
+            return " ".join(self.review(user, place).split()[:REVIEW_WORDS])
+        if question not in self._intentions and not question.startswith("train-"):
             raise StaleRun(
                 f"intentions={self.intentions} has no intention for {question}; make one with `{self._command()}`"
             )
-        return self._intentions[question]
+        return self._intentions.get(question, "")
+
+    def ended_prompt(self, prompt: str) -> str:
+        """A prompt with the line end behind it that is wanted."""
+        return prompt + "\n" if self.line else prompt
 
     def told_digests(self, preference: bool, vague: bool) -> Mapping[str, str]:
         """Content hashes of the texts that are used."""
@@ -96,7 +115,7 @@ class Told(Shopping, ABC):
             return _read(Path(self.intentions).expanduser())
         found: dict[str, str] = {}
         for digest in self.intentions.split(","):
-            found |= {name: text.strip() for name, text in self._stage(digest, "intention").texts.items()}
+            found |= {name: text.strip() for name, text in self._stage(digest.strip(), "intention").texts.items()}
         return found
 
     def _stage(self, digest: str, what: str) -> Stage:
@@ -118,18 +137,13 @@ class Told(Shopping, ABC):
         return f"harness run --task {WRITE} --set what={what}{told} --model MODEL"
 
 
-def given(text: str, what: str, question: str) -> str:
-    """A text that a question needs. InstanceFailed: it is empty."""
-    if not text:
-        raise InstanceFailed(f"there is no {what} for {question}")
-    return text
-
-
 def _read(path: Path) -> Mapping[str, str]:
     try:
         lines = path.read_text("utf-8").splitlines()
     except OSError as error:
         raise MissingData(f"{path} cannot be read ({error.strerror}); name a file of JSON lines") from None
+    except UnicodeDecodeError as error:
+        raise BadData(f"{path}: expected UTF-8, found the byte {error.object[error.start]:#x}") from None
     found: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         try:

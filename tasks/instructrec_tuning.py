@@ -10,7 +10,8 @@ does; `forms` keeps some forms only.
 A template is drawn where its texts are there: without `preferences`, none that tells or asks for one; without reviews
 or `intentions`, none with a vague intention; without categories, none with a specific one. No text holds anything of an
 event of validation or test: `tasks.instructrec_write` says how that is kept of a teacher's texts. And none has a
-specific intention beside an item that product search validates or tests.
+specific intention beside an item that product search validates or tests; such items may be targets of the other
+templates, as they are events of training users.
 
 `harness data export --task instructrec-data --out DIR` writes them as JSON lines, with counts for each template as in
 the paper's Table 2. It is a stage before `instructrec`, which evaluates; validation asks the questions of the first
@@ -31,7 +32,7 @@ from typing import Any, ClassVar, NamedTuple, get_args
 from harness.errors import BadSetting, NotApplicable
 from harness.knobs import knob, knobs
 from harness.metrics import Metric
-from harness.types import Example, Instance, Item, ItemId, Prediction, Program, Split
+from harness.types import Example, Instance, Item, Prediction, Program, Split
 from tasks.instructrec import InstructRec
 from tasks.instructrec_questions import Scenario
 from tasks.instructrec_templates import Filling, Form, Template, templates
@@ -122,7 +123,12 @@ class InstructRecData(Told):
         return {**found, **{f"{one.code} {one.form}": by_code[one.code] for one in coarse}}
 
     def instructions(self) -> Iterator[Instruction]:
-        """All training texts, in an order that never changes. BadSetting: a scenario has nothing to ask with."""
+        """All training texts, in an order that never changes. BadSetting: a scenario lacks its texts, or all are left
+        out."""
+        if not (self.traditional or self.searched or self.personalised):
+            raise BadSetting(
+                "traditional, searched and personalised are all 0, which leaves no text; raise one of them"
+            )
         if self.traditional or self.personalised:
             for instance in self._asked_of("sequential"):
                 yield from self._of_event(instance)
@@ -142,13 +148,15 @@ class InstructRecData(Told):
         place = int(instance.id.rpartition("-")[2])
         (item,) = (item for item in instance.candidates or () if item.id in instance.relevance)
         user = self._codes[instance.user]
-        filling = replace(self._filling(instance, item), preference=self.preference_of(user))
+        # The teacher read all that stands before the last training event, so it is told of that alone.
+        told = self.preference_of(user) if self.preferences and place == int(self._training[user]) - 1 else ""
+        filling = replace(self._filling(instance, item), preference=told)
         yield from self._drawn(instance.id, "A", self.traditional, {}, filling)
         if self.personalised:
             queries = {"P2": filling.preference if "P2" in self._kinds else ""}
             if "I1" in self._kinds:
                 queries["I1"] = self.vague(instance.id, user, place)
-            if "I2" in self._kinds and item.id in self._taught:
+            if "I2" in self._kinds and item.text in self._taught:
                 queries["I2"] = self.category(item)
             yield from self._drawn(instance.id, "C", self.personalised, queries, filling)
 
@@ -172,7 +180,7 @@ class InstructRecData(Told):
             if not template.can_fill(filled):
                 continue
             found += 1
-            yield Instruction(name, template.code, template.prompt(filled), template.target(filled))
+            yield Instruction(name, template.code, self.ended_prompt(template.prompt(filled)), template.target(filled))
 
     def _varied(self, filling: Filling, template: Template, draw: int) -> Filling:
         """By half an optional preference is left out, and by half a pointwise question is about a wrong candidate."""
@@ -217,9 +225,9 @@ class InstructRecData(Told):
         return tuple(found)
 
     @cached_property
-    def _taught(self) -> Set[ItemId]:
-        """Items whose categories may be told: those that product search neither validates nor tests."""
-        return {item.id for item in self._part("product-search").searched["train"]}
+    def _taught(self) -> Set[str]:
+        """Titles of the items whose categories may be told: those that product search neither validates nor tests."""
+        return {item.text for item in self._part("product-search").searched["train"]}
 
     @cached_property
     def _first(self) -> InstructRec:

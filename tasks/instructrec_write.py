@@ -69,9 +69,7 @@ class InstructRecWrite(Shopping):
                 yield Instance(f"user-{name}", name, history, (), {})
             return
         for question, user, place in self.asked(split):
-            review = self.review(user, place)
-            told = f"{review.summary}. {review.text}" if review else ""
-            yield Instance(question, self._data.users[user], (), (), {}, context=told)
+            yield Instance(question, self._data.users[user], (), (), {}, context=self.review(user, place))
 
     def solve(self, instance: Instance) -> Program[Prediction]:
         reply = yield from ask(Generate(self.prompt(instance), self.max_tokens, temperature=self.temperature))

@@ -192,8 +192,14 @@ class LeaveOneOut(Task):
     @property
     def _core(self) -> int:
         """The published sequences of Games and CDs are five-cores, cut to 50 events of a user after that; another core
-        of what is left would be smaller, so they are taken as they are."""
-        return 0 if self._whole.name in ("amazon-games-sequences", "amazon-cds-sequences") else self.k_core
+        of what is left would be smaller, so they are taken as they are. BadSetting: another core is asked for."""
+        if self._whole.name not in ("amazon-games-sequences", "amazon-cds-sequences"):
+            return self.k_core
+        if self.k_core not in (0, 5):
+            raise BadSetting(
+                f"{self._whole.name} is a five-core and cannot be another; set k_core=5, not {self.k_core}"
+            )
+        return 0
 
     def _kept(self) -> Dataset:
         """After all filters but the core."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness.data.fetch import fetch
 from harness.engines import FunctionEngine
-from harness.errors import BadSetting, MissingData, RequestFailed, StaleRun, TooLong
+from harness.errors import BadSetting, MissingData, NotApplicable, RequestFailed, StaleRun, TooLong
 from harness.evaluation import Job, perform
 from harness.model import Model
 from harness.runner import drive
@@ -60,6 +59,13 @@ def asked(task: InstructRec, split: Split = "test") -> dict[str, Instance]:
     return {instance.id: instance for instance in task.instances(split)}
 
 
+def asking(task: InstructRec, scenario: Any, **more: Any) -> InstructRec:
+    """The same task with another scenario, and what goes with it."""
+    return replace(
+        task, scenario=scenario, **{"preference": "auto", "intention": "auto", "instruction": "auto", **more}
+    )
+
+
 def answered(task: InstructRec, instance: Instance, answer: Callable[[Choose], Reply | RequestFailed]) -> Any:
     """What a program makes of a model's answers: a Prediction, or why there is none."""
 
@@ -90,7 +96,7 @@ class TestQuestions:
 
     def test_candidates_depend_on_user_and_seed_alone(self, games: InstructRec) -> None:
         lists = {name: instance.candidates for name, instance in asked(games).items()}
-        other = replace(games, likelihood="mean", scenario="personalised-search", intention="I2", max_history=2)
+        other = asking(games, "personalised-search", intention="I2", likelihood="mean", max_history=2)
         assert {name: instance.candidates for name, instance in asked(other).items()} == lists
         drawn = {name: instance.candidates for name, instance in asked(replace(games, candidate_seed=1)).items()}
         assert sum(drawn[name] != lists[name] for name in lists) == len(lists)
@@ -101,14 +107,14 @@ class TestQuestions:
         assert lengths.count(20) > 500
 
     def test_the_labels_of_the_category_are_the_specific_intention(self, games: InstructRec) -> None:
-        task = replace(games, scenario="personalised-search", intention="I2")
+        task = asking(games, "personalised-search", intention="I2")
         said = {True: "Video Games, PC, Accessories.", False: "Video Games, Wii."}
         for instance in task.instances():
             (target,) = instance.relevance
             assert instance.context == said[int(target[1:]) % 2 == 0]
 
     def test_the_targets_review_is_the_vague_intention(self, games: InstructRec) -> None:
-        task = replace(games, scenario="personalised-search")
+        task = asking(games, "personalised-search")
         instance = asked(task)["test-U3"]
         assert instance.context == f"Number 6. I wanted {shop.word(3, 6)} for item {shop.met(3)[6]}."
         assert task.prompt(task.filling(instance), instance.candidates or ()).startswith(
@@ -116,19 +122,57 @@ class TestQuestions:
         )
 
     def test_training_questions_with_a_query_are_those_that_have_one(self, games: InstructRec) -> None:
-        labelled = list(replace(games, scenario="personalised-search", intention="I2").instances("train"))
+        labelled = list(asking(games, "personalised-search", intention="I2").instances("train"))
         assert len(labelled) == shop.USERS * (shop.MET - 3), "every training event but the first"
-        reviewed = list(replace(games, scenario="personalised-search").instances("train"))
-        assert {i.id for i in reviewed} == {f"train-U{u}-4" for u in range(shop.USERS)}, "the last one"
+        reviewed = list(asking(games, "personalised-search").instances("train"))
+        assert [i.id for i in reviewed] == [i.id for i in labelled], "every event has its review"
+        assert all(shop.word(int(i.user[1:]), int(i.id.split("-")[2])) in (i.context or "") for i in reviewed)
         assert all(instance.candidates is None and instance.context for instance in [*labelled, *reviewed])
 
     def test_product_search_splits_the_items(self, games: InstructRec) -> None:
-        task = replace(games, scenario="product-search")
+        task = asking(games, "product-search")
         parts = [{i for one in task.instances(split) for i in one.relevance} for split in ("train", "valid", "test")]
         assert [len(part) for part in parts] == [32, 4, 4]
+        assert task.size("train") == 32
         assert set.union(*parts) == {f"B{item:03}" for item in range(shop.ITEMS)}
         assert all(instance.history == () and len(instance.candidates or ()) == 10 for instance in task.instances())
         assert parts[2] != {i for one in replace(task, items_seed=1).instances() for i in one.relevance}
+
+    def test_namesakes_are_in_one_split(self) -> None:
+        split = {item.id: name for name, items in SEARCH.searched.items() for item in items}
+        titles: dict[str, set[str]] = {}
+        for item in SEARCH.catalogue().items:
+            titles.setdefault(item.text, set()).add(split[item.id])
+        assert all(len(splits) == 1 for splits in titles.values())
+        assert len(titles) < len(split), "there are some"
+
+    def test_one_question_has_one_name(self) -> None:
+        for scenario, said in (
+            ("sequential", {"preference": "P1", "intention": "I0", "instruction": "A7"}),
+            ("product-search", {"preference": "P0", "intention": "I2", "instruction": "B7"}),
+            ("personalised-search", {"preference": "P1", "intention": "I1", "instruction": "C10"}),
+        ):
+            auto, named = InstructRec(scenario=scenario), InstructRec(scenario=scenario, **said)  # type: ignore[arg-type]
+            assert auto == named
+
+    def test_the_published_sequences_are_no_other_core(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("HARNESS_HOME", str(tmp_path))
+        fetch("amazon-cds-sequences", real("amazon-cds-2018"))
+        with pytest.raises(BadSetting, match="amazon-cds-sequences is a five-core and cannot be another; set k_core=5"):
+            InstructRec(dataset="amazon-cds", k_core=20).size()
+
+    def test_training_questions_are_no_evaluation(self, games: InstructRec) -> None:
+        with pytest.raises(NotApplicable, match="training questions have no candidates"):
+            next(games.solve(next(games.instances("train"))))
+
+    def test_a_line_end_stands_behind_every_prompt_that_wants_one(self, games: InstructRec) -> None:
+        with_line = replace(games, line=True)
+        pairs = zip(games.examples(), with_line.examples(), strict=True)
+        assert all(lined.prompt == plain.prompt + "\n" for plain, lined in pairs)
+        (plain,), (lined,) = (next(task.solve(next(task.instances()))) for task in (games, with_line))
+        assert isinstance(plain, Choose)
+        assert isinstance(lined, Choose)
+        assert lined.prompt == plain.prompt + "\n"
 
     @pytest.mark.parametrize(
         ("wrong", "message"),
@@ -311,16 +355,19 @@ class TestOfTournaments:
 
 class TestTexts:
     def test_one_text_for_each_question(self, games: InstructRec) -> None:
-        for task in (games, replace(games, scenario="product-search"), replace(games, instruction="A12")):
+        for task in (games, asking(games, "product-search"), replace(games, instruction="A12")):
             for split in ("train", "valid"):
                 texts = list(task.examples(split))
                 questions = list(task.offered(split))
                 assert len(texts) == len(questions) > 0
+                said = set()
                 for text, question in zip(texts, questions, strict=True):
                     (target,) = question.relevance
-                    title = f"Game {int(target[1:])}"
-                    assert text.answer == ("Yes" if task.instruction == "A12" else title)
-                    assert title in text.prompt
+                    title, end = f"Game {int(target[1:])}", f"click on Game {int(target[1:])} next."
+                    right = ("Yes" if text.prompt.endswith(end) else "No") if task.instruction == "A12" else title
+                    assert text.answer == right
+                    said.add(text.answer)
+                assert task.instruction != "A12" or said == {"Yes", "No"}
 
     def test_an_evaluation_asks_what_was_tuned(self, games: InstructRec) -> None:
         text, instance = next(games.examples("valid")), next(games.instances("valid"))
@@ -329,6 +376,7 @@ class TestTexts:
         assert (request.prompt, text.answer in request.options) == (text.prompt, True)
 
 
+@pytest.mark.slow
 class TestRealFiles:
     def counts(self, name: str, folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("HARNESS_HOME", str(tmp_path))
@@ -338,8 +386,8 @@ class TestRealFiles:
         self.counts("amazon-games-sequences", "amazon-games-2018", monkeypatch, tmp_path)
         task = InstructRec(dataset="amazon-games")
         assert (task.size(), len(task.catalogue().items)) == (50_546, 16_859)
-        lines = zip(task.timelines(), islice(task.instances(), 50_546), strict=True)
-        assert sum(min(20, len(line.events) + 2) for line, _ in lines) == 410_907, "the last twenty events of each user"
+        lengths = [len(line.events) + 2 for line in task.timelines()]
+        assert sum(min(20, length) for length in lengths) == 410_907, "the last twenty events of each user"
 
     def test_cds_can_be_searched(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         self.counts("amazon-cds-sequences", "amazon-cds-2018", monkeypatch, tmp_path)

@@ -50,7 +50,7 @@ def test_a_template_asks_with_what_its_code_says(template: Template) -> None:
     assert not read & written, "an answer that stands in the prompt"
     if template.preference == "P0":
         assert "history" not in read | written
-    elif not template.alone:
+    elif template.preference == "P1":
         assert "history" in read | written
     assert ("preference" in read) == (template.optional or template.preference == "P2")
     if template.form in ("rank", "match"):

@@ -146,26 +146,61 @@ class TestItsRuns:
         assert f"infer the user's preferences He wants USER-{user}. Then please" in task.prompt(
             task.filling(instance), instance.candidates or ()
         )
-        asked = replace(task, scenario="personalised-search", intention="I0")
+        asked = replace(task, scenario="personalised-search", instruction="auto")
         assert next(asked.instances()).context == f"He wants USER-{user}."
         both = replace(asked, intention="I2")
         filling = both.filling(next(both.instances()))
         assert (filling.preference, filling.query[:11]) == (f"He wants USER-{user}.", "Video Games")
 
-    def test_a_user_without_a_preference_fails_alone(self, home: Path, tmp_path: Path) -> None:
-        (tmp_path / "told.jsonl").write_text('{"id": "U1", "text": "He likes golf."}\n')
-        task = InstructRec(dataset="amazon-games", preference="P2", preferences=str(tmp_path / "told.jsonl"))
+    def test_a_preference_is_a_query_for_the_last_training_event_alone(
+        self, teacher: InstructRecWrite, tmp_path: Path
+    ) -> None:
+        """The teacher read all that stands before it: it would tell of earlier ones what they were."""
+        run = written(replace(teacher, what="preference"), tmp_path)
+        task = InstructRec(
+            dataset="amazon-games", scenario="personalised-search", preference="P2", preferences=run, runs=str(tmp_path)
+        )
+        assert {i.id for i in task.instances("train")} == {f"train-U{user}-4" for user in range(shop.USERS)}
+        made = InstructRecData(dataset="amazon-games", preferences=run, runs=str(tmp_path), lessons=9, personalised=13)
+        told = {one.id for one in made.instructions() if "He wants USER" in f"{one.prompt} {one.answer}"}
+        assert told == {f"train-U{user}-4" for user in range(shop.USERS)}
+
+    def test_an_empty_text_fails_alone_and_a_missing_one_stops(self, home: Path, tmp_path: Path) -> None:
+        file = tmp_path / "told.jsonl"
+        rows = [{"id": f"U{user}", "text": "He likes golf." if user else ""} for user in range(shop.USERS)]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        task = InstructRec(dataset="amazon-games", preference="P2", preferences=str(file))
         by_user = {instance.user: instance for instance in task.instances()}
         assert task.filling(by_user["U1"]).preference == "He likes golf."
-        with pytest.raises(InstanceFailed, match="there is no preference for test-U2"):
-            task.filling(by_user["U2"])
+        with pytest.raises(InstanceFailed, match="there is no preference for test-U0"):
+            task.filling(by_user["U0"])
+        file.write_text(json.dumps(rows[1]))
+        short = replace(task)
+        with pytest.raises(
+            StaleRun, match=r"has none of user U\d+; make those of all with .harness run --task instruct"
+        ):
+            [short.filling(instance) for instance in short.instances()]
+        query = InstructRec(dataset="amazon-games", scenario="personalised-search", preference="P2")
+        with pytest.raises(BadSetting, match=r"is a teacher's; name its texts with preferences=, or make them with"):
+            list(query.instances())
+
+    def test_a_training_event_without_a_text_is_left_out(self, teacher: InstructRecWrite, tmp_path: Path) -> None:
+        runs = written(teacher, tmp_path, "train")
+        task = InstructRec(
+            dataset="amazon-games", scenario="personalised-search", intentions=runs, runs=str(tmp_path)
+        )  # fmt: skip
+        assert task.size("train") == len(list(task.instances("train"))) == shop.USERS
+        made = InstructRecData(dataset="amazon-games", intentions=runs, runs=str(tmp_path), lessons=3, queries="I1")
+        assert len(list(made.instructions())) > shop.USERS
 
     def test_runs_of_something_else_are_refused(self, teacher: InstructRecWrite, tmp_path: Path) -> None:
         run = written(teacher, tmp_path)
         task = InstructRec(dataset="amazon-games", preference="P2", preferences=run, runs=str(tmp_path))
         with pytest.raises(StaleRun, match="has what=intention, and what=preference is needed; make one with"):
             task.data_digests()
-        other = replace(task, preference="auto", scenario="personalised-search", intentions=run, max_history=3)
+        other = InstructRec(
+            dataset="amazon-games", scenario="personalised-search", intentions=run, runs=str(tmp_path), max_history=3
+        )  # fmt: skip
         with pytest.raises(StaleRun, match="has max_history=20, and max_history=3 is needed"):
             list(other.instances())
         with pytest.raises(MissingData, match=r"no run 'abc' of task 'instructrec-write' below .*; there is"):
@@ -179,6 +214,9 @@ class TestItsRuns:
             task.data_digests()
         with pytest.raises(MissingData, match="cannot be read"):
             replace(task, preferences=str(tmp_path / "no.jsonl")).data_digests()
+        (tmp_path / "told.jsonl").write_bytes(b'{"id": "U1", "text": "caf\xe9"}')
+        with pytest.raises(BadData, match="expected UTF-8, found the byte 0xe9"):
+            replace(task).data_digests()
 
 
 class TestTuningTexts:

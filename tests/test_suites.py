@@ -154,7 +154,7 @@ def test_instructrec_s_tables_ask_what_the_paper_does(name: str, rankers: set[st
     found = cells(f"instructrec-{name}")
     ours = [cell for cell in found if cell.model.name == "base"]
     tasks = [cell.task for cell in ours if isinstance(cell.task, InstructRec)]
-    assert [(t.scenario, t.asks, t.candidates, t.dataset) for t in tasks] == asked
+    assert [(t.scenario, (t.preference, t.intention), t.candidates, t.dataset) for t in tasks] == asked
     assert {cell.choosing.option for cell in ours if cell.choosing} == {"instruction"}
     others = {cell.model.name for cell in found if cell.model.engine in ("recbole", "search")}
     assert others == rankers

@@ -87,7 +87,7 @@ def reviews(name: str, wanted: Set[tuple[str, str]]) -> Mapping[tuple[str, str],
     """Reads what users wrote of items, by the ids of both, of those wanted that the data set has.
 
     Of several reviews by one user of one item, the first in time, and of one time the first in the file: that of the
-    event that `harness.data.filters.without_repeats` keeps. The file is read once, line by line.
+    event that `harness.data.filters.without_repeats` keeps of all. The file is read once, line by line.
 
     UnknownName: there is no such data set. NotApplicable: it has no reviews. MissingData, BadData: as `load`, but
     nothing stands in.

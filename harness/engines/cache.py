@@ -50,7 +50,7 @@ class ResponseCache:
         try:
             row = self._file.execute("select body, sum from answers where key = ?", (key,)).fetchone()
             return None if row is None or _sum(key, row[0]) != row[1] else _read(row[0])
-        except (sqlite3.DatabaseError, AttributeError, TypeError, ValueError):
+        except (sqlite3.DatabaseError, AttributeError, KeyError, TypeError, ValueError):
             return None
 
     def put(self, answers: Mapping[bytes, Reply]) -> None:
