@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.fetch import fetch
 from harness.engines import FunctionEngine
 from harness.errors import BadSetting, MissingData, NotApplicable, RequestFailed, StaleRun, TooLong
 from harness.evaluation import Job, perform
@@ -23,7 +22,6 @@ from harness.testing import TaskContract
 from harness.types import Choose, Instance, Item, Key, Reply, Request, Scores, Split, tie_break
 from tasks.instructrec import InstructRec
 from tests import shop
-from tests.real_data import real
 
 SEARCH = InstructRec(scenario="product-search")
 
@@ -154,12 +152,6 @@ class TestQuestions:
         ):
             auto, named = InstructRec(scenario=scenario), InstructRec(scenario=scenario, **said)  # type: ignore[arg-type]
             assert auto == named
-
-    def test_the_published_sequences_are_no_other_core(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setenv("HARNESS_HOME", str(tmp_path))
-        fetch("amazon-cds-sequences", real("amazon-cds-2018"))
-        with pytest.raises(BadSetting, match="amazon-cds-sequences is a five-core and cannot be another; set k_core=5"):
-            InstructRec(dataset="amazon-cds", k_core=20).size()
 
     def test_training_questions_are_no_evaluation(self, games: InstructRec) -> None:
         with pytest.raises(NotApplicable, match="training questions have no candidates"):
@@ -374,28 +366,6 @@ class TestTexts:
         (request,) = next(games.solve(instance))
         assert isinstance(request, Choose)
         assert (request.prompt, text.answer in request.options) == (text.prompt, True)
-
-
-@pytest.mark.slow
-class TestRealFiles:
-    def counts(self, name: str, folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setenv("HARNESS_HOME", str(tmp_path))
-        fetch(name, real(folder))
-
-    def test_games_has_the_papers_counts(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        self.counts("amazon-games-sequences", "amazon-games-2018", monkeypatch, tmp_path)
-        task = InstructRec(dataset="amazon-games")
-        assert (task.size(), len(task.catalogue().items)) == (50_546, 16_859)
-        lengths = [len(line.events) + 2 for line in task.timelines()]
-        assert sum(min(20, length) for length in lengths) == 410_907, "the last twenty events of each user"
-
-    def test_cds_can_be_searched(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        self.counts("amazon-cds-sequences", "amazon-cds-2018", monkeypatch, tmp_path)
-        task = InstructRec(dataset="amazon-cds", scenario="product-search")
-        sizes = [task.size(split) for split in ("train", "valid", "test")]
-        assert sizes == [49841, 6230, 6231]
-        said = {instance.context for instance in task.instances()}
-        assert "Pop." in said
 
 
 def test_equal_likelihoods_fall_by_hash(games: InstructRec) -> None:

@@ -118,8 +118,7 @@ def run(
         found = [{"run": str(path), "scores": read_scores(path), "chosen": choice.as_json(path)} for path in paths]
         click.echo(json.dumps(found, indent=2))
         return
-    for path in paths:
-        click.echo(run_table(path))
+    click.echo("\n".join(run_table(path) for path in paths))
 
 
 def _choosing(
