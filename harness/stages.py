@@ -82,6 +82,25 @@ def stage(path: Path, task: str) -> Stage:
     return Stage(path, manifest)
 
 
+def agree(stage: Stage, wanted: Mapping[str, Any], make: str) -> None:
+    """Nothing, if an earlier stage was asked what a later one needs: settings, data or split of these values.
+
+    `make` is a command that makes such a run. StaleRun: it was asked something else.
+    """
+    theirs = {**stage.manifest["settings"], **stage.manifest["data"], "split": stage.manifest["split"]}
+    for name, value in wanted.items():
+        if theirs.get(name) != value:
+            raise StaleRun(
+                f"run {stage.name} has {name}={theirs.get(name)}, and {name}={value} is needed; make one with `{make}`"
+            )
+
+
+def as_options(values: Mapping[str, Any]) -> str:
+    """` --set n=50 --set repeats=false`, to go into a command."""
+    said = {name: str(value).lower() if isinstance(value, bool) else value for name, value in values.items()}
+    return "".join(f" --set {name}={value}" for name, value in said.items())
+
+
 def _model(path: Path) -> str:
     try:
         name: str = read_manifest(path)["model"]["name"]

@@ -26,7 +26,7 @@ import numpy as np
 from harness.data.candidates import Urn
 from harness.errors import BadSetting, NotApplicable, StaleRun
 from harness.knobs import knob
-from harness.stages import Stage, find_stage
+from harness.stages import Stage, agree, as_options, find_stage
 from harness.types import SPLITS, Catalogue, Instance, Item, Split, Timeline
 from tasks.instructrec_templates import Intention, Preference
 from tasks.instructrec_told import Told
@@ -185,19 +185,12 @@ class Questions(Told, ABC):
             split = stage.manifest["split"]
             if split in found:
                 raise StaleRun(f"retrieval={self.retrieval} names two runs of the {split} split; leave one out")
-            theirs = {**stage.manifest["settings"], **stage.manifest["data"]}
-            for name, value in {**self._split_by, self.dataset: self._whole.digest}.items():
-                if theirs.get(name) != value:
-                    raise StaleRun(
-                        f"run {stage.name} has {name}={theirs.get(name)}, and {name}={value} is needed; make one with "
-                        f"`{self._retrieval_command(split)}`"
-                    )
+            agree(stage, {**self._split_by, self.dataset: self._whole.digest}, self._retrieval_command(split))
             found[split] = stage
         return found
 
     def _retrieval_command(self, split: str) -> str:
-        told = "".join(f" --set {name}={str(value).lower()}" for name, value in self._split_by.items())
-        return f"harness run --task retrieval{told} --split {split} --model search:TwoTower"
+        return f"harness run --task retrieval{as_options(self._split_by)} --split {split} --model search:TwoTower"
 
     @property
     def _split_by(self) -> Mapping[str, str | int | float | bool]:

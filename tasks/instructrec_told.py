@@ -21,7 +21,7 @@ from typing import ClassVar
 
 from harness.errors import BadData, BadSetting, MissingData, StaleRun
 from harness.knobs import knob, knobs
-from harness.stages import Stage, find_stage
+from harness.stages import Stage, agree, as_options, find_stage
 from tasks.instructrec_data import Shopping
 
 WRITE = "instructrec-write"
@@ -121,20 +121,13 @@ class Told(Shopping, ABC):
     def _stage(self, digest: str, what: str) -> Stage:
         """A run of the teacher's. StaleRun: it was asked something else, or of other data."""
         stage = find_stage(Path(self.runs), WRITE, digest, self._command(what))
-        theirs = {**stage.manifest["settings"], **stage.manifest["data"]}
         ours = {k.name: getattr(self, k.name) for k in knobs(Shopping) if k.instances}
-        for name, value in {"what": what, **ours, self.dataset: self._whole.digest}.items():
-            if theirs.get(name) != value:
-                raise StaleRun(
-                    f"run {stage.name} has {name}={theirs.get(name)}, and {name}={value} is needed; make one with "
-                    f"`{self._command(what)}`"
-                )
+        agree(stage, {"what": what, **ours, self.dataset: self._whole.digest}, self._command(what))
         return stage
 
     def _command(self, what: str = "intention") -> str:
         changed = {k.name: getattr(self, k.name) for k in knobs(Shopping) if getattr(self, k.name) != k.default}
-        told = "".join(f" --set {name}={value}" for name, value in changed.items())
-        return f"harness run --task {WRITE} --set what={what}{told} --model MODEL"
+        return f"harness run --task {WRITE}{as_options({'what': what, **changed})} --model MODEL"
 
 
 def _read(path: Path) -> Mapping[str, str]:

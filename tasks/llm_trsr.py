@@ -29,7 +29,7 @@ from typing import Any, ClassVar, Literal
 from harness.errors import BadSetting, StaleRun, TooLong
 from harness.knobs import knob, knobs
 from harness.metrics import MRR, NDCG, MeanOf, Metric, Recall, Together, sigmoid
-from harness.stages import Stage, find_stage
+from harness.stages import Stage, agree, as_options, find_stage
 from harness.types import Choose, Example, Instance, Item, Prediction, Program, Scores, Split, ask_all
 from tasks.llm_trsr_data import LongHistories
 from tasks.prompts import load_texts
@@ -174,15 +174,8 @@ class LLMTRSR(LongHistories):
     def _check(self, stage: Stage) -> None:
         """StaleRun: the summaries are of other users."""
         ours = {k.name: getattr(self, k.name) for k in knobs(LongHistories) if k.instances}
-        theirs = {**stage.manifest["settings"], **stage.manifest["data"]}
-        for name, value in {**ours, **self.data_digests()}.items():
-            if theirs.get(name) != value:
-                raise StaleRun(
-                    f"run {stage.name} has {name}={theirs.get(name)}, and {name}={value} is needed; make one with "
-                    f"`{self._command(stage.manifest['split'])}`"
-                )
+        agree(stage, {**ours, **self.data_digests()}, self._command(stage.manifest["split"]))
 
     def _command(self, split: str) -> str:
         changed = {k.name: getattr(self, k.name) for k in knobs(LongHistories) if getattr(self, k.name) != k.default}
-        told = "".join(f" --set {name}={value}" for name, value in changed.items())
-        return f"harness run --task llm-trsr-summaries{told} --split {split} --model MODEL"
+        return f"harness run --task llm-trsr-summaries{as_options(changed)} --split {split} --model MODEL"

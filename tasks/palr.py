@@ -37,7 +37,7 @@ from harness.exposure import ARP, Coverage
 from harness.knobs import knob, knobs
 from harness.metrics import NDCG, HitRate, MeanOf, Metric
 from harness.parsing import RULES, Names, Outcome, Reading, read
-from harness.stages import Stage, find_stage
+from harness.stages import Stage, agree, as_options, find_stage
 from harness.types import Choose, Example, Generate, Instance, Item, ItemId, Prediction, Program, Split, ask
 from harness.written import AboveShuffled, AsFound, Ceiling, Lenient, Share, Shuffled
 from tasks.palr_lists import Entries, entry, listed, text_of
@@ -312,20 +312,14 @@ class PALR(LeaveOneOut):
         if task == "retrieval" and self.top > TOP:
             same["n"] = self.top
         default = {k.name: k.default for k in knobs(LeaveOneOut)}
-        told = "".join(f" --set {name}={value}" for name, value in same.items() if value != default.get(name))
+        told = as_options({name: value for name, value in same.items() if value != default.get(name)})
         model = "recbole:SASRec" if task == "retrieval" else "MODEL"
         return f"harness run --task {task}{told} --model {model}"
 
     def _check(self, stage: Stage, split: str) -> None:
         """StaleRun: the first stage was asked other questions."""
-        theirs = {**stage.manifest["settings"], **stage.manifest["data"], "split": stage.manifest["split"]}
         ours = {name: getattr(self, name) for name in ("dataset", "k_core", "min_rating")}
-        for name, value in {**ours, **self.data_digests(), "split": split}.items():
-            if theirs.get(name) != value:
-                raise StaleRun(
-                    f"run {stage.name} has {name}={theirs.get(name)}, and {name}={value} is needed; make one with "
-                    f"`{self._command(stage.manifest['task'])}`"
-                )
+        agree(stage, {**ours, **self.data_digests(), "split": split}, self._command(stage.manifest["task"]))
 
 
 def _draw(seed: int, instance: str, item: ItemId) -> str:
