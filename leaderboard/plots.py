@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from leaderboard.collect import Standing
 
-LONGEST = 60
+LONGEST = 48
 """Characters of a name: a longer one, such as a path, would leave no room for the scores."""
+WIDTH = 60
+"""Characters of a line of the title, which takes its room from the scores, too."""
 OURS, REPORTED, CHANCE = "#0b6e99", "#b4540a", "#8a8a8a"
 
 
@@ -28,8 +31,9 @@ def plot(standing: Standing, out: Path, formats: Sequence[str] = ("svg", "png"))
         if table.metric == standing.headline
     ]
     names = [model for model, _ in points] + [name for name, _ in reported]
+    title = wrap(" ".join(standing.title.replace(",", ", ").split()), WIDTH)
     # No pyplot: it keeps figures alive and picks a window system.
-    figure = Figure(figsize=(8, 0.34 * len(names) + 1.3), layout="constrained")
+    figure = Figure(figsize=(8, 0.34 * len(names) + 1.1 + 0.2 * len(title)), layout="constrained")
     axes = figure.subplots()
     for place, (_, found) in enumerate(points):
         low, high = found["low"], found["high"]
@@ -43,7 +47,7 @@ def plot(standing: Standing, out: Path, formats: Sequence[str] = ("svg", "png"))
     axes.set_yticks(range(len(names)), [_short(name) for name in names])
     axes.invert_yaxis()
     axes.set_xlabel(f"{standing.headline}, 95 % interval; dotted: chance")
-    axes.set_title(standing.title, fontsize=10, loc="left")
+    axes.set_title("\n".join(title), fontsize=10, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", alpha=0.25)
     out.parent.mkdir(parents=True, exist_ok=True)
