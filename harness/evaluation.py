@@ -339,7 +339,9 @@ def language_model(job: Job, base: Base, adapter: Adapter | None) -> Contestant:
 
 
 def _same_data(tuned: Mapping[str, Any], task: Task) -> bool:
-    """Whether a model was tuned on this task's data, under whatever name of a task."""
+    """Whether a model was tuned on this task, or on its data under the name of another."""
+    if tuned.get("task") == task.name:
+        return True
     return not set(tuned.get("data", {}).values()).isdisjoint(task.data_digests().values())
 
 

@@ -388,3 +388,11 @@ def test_what_it_was_tuned_on_is_not_evaluated(base: Path, tmp_path: Path) -> No
     job = Job(Coins(), Model.parse(f"hf:{base}"), (tmp_path / "lora",), split="valid", runs=tmp_path / "runs")
     with pytest.raises(BadSetting, match=r"was tuned on rows of the validation split \(pool=valid\); evaluate it on"):
         perform(job, quietly)
+    with pytest.raises(BadSetting, match=r"was tuned on rows of the validation split"):
+        perform(replace(job, task=SameCoins()), quietly)
+
+
+class SameCoins(Coins):
+    """The same data under another name."""
+
+    name = "same-coins"
