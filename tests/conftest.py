@@ -31,8 +31,6 @@ MADE_BY = (
 )
 """Files that decide what the kept models are."""
 WHOLE_SLOW = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow\b", re.MULTILINE)
-VLLM = ("test_end_to_end", "test_engine_vllm", "test_few_shot", "test_grid_engines")
-"""Modules that start vLLM: never two at once, which would fight for cores and memory."""
 
 
 # How long an example takes says how busy the machine is.
@@ -46,14 +44,6 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if not chosen.startswith("not slow") or collection_path.suffix != ".py":
         return None
     return True if WHOLE_SLOW.search(collection_path.read_text("utf-8")) else None
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup` a module stays in one process, so that its fixtures are made once."""
-    for item in items:
-        name = item.path.stem
-        item.add_marker(pytest.mark.xdist_group("vllm" if name in VLLM else name))
 
 
 def pytest_sessionstart() -> None:
