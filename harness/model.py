@@ -9,12 +9,13 @@ checkpoint:DIR                 a trained baseline, as the folder that a training
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.errors import BadModel
+from harness.errors import BadModel, BadSetting
 from harness.knobs import knob
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
@@ -48,6 +49,20 @@ class ModelSettings:
     given: Mapping[str, str] = field(default_factory=dict)
     file: Path | None = None
     """TOML; what is given goes before it."""
+
+    def tables(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """What the file says of every model, and its list `[[settings]]`. BadSetting: it cannot be read so."""
+        if self.file is None:
+            return {}, []
+        where = f"--model-config {self.file}"
+        try:
+            content = tomllib.loads(self.file.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise BadSetting(f"{where} cannot be read as TOML: {error}") from None
+        listed = content.pop("settings", [])
+        if not isinstance(listed, list) or not all(isinstance(table, dict) for table in listed):
+            raise BadSetting(f"{where}: settings should be a list; write [[settings]] above its options")
+        return content, listed
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -68,3 +68,18 @@ def progress_bar(what: str, total: int | None = None, done: int = 0) -> Iterator
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as shown:
         bar.attach(shown)
         yield bar
+
+
+@contextmanager
+def late_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """For work that says how much there is only when it is under way: `step(done, total)` moves a bar that appears
+    with the first call."""
+    with ExitStack() as stack:
+        bars: list[Bar] = []
+
+        def step(done: int, total: int) -> None:
+            if not bars:
+                bars.append(stack.enter_context(progress_bar(what, total, done)))
+            bars[0].advance(by=done - bars[0].done)
+
+        yield step

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness import choice
+from harness import choice, registry
 from harness.choice import Alternative, Choice, selected
 from harness.cli import main
 from harness.engines import FunctionEngine
@@ -130,7 +130,7 @@ def test_a_task_may_select_by_what_is_none_of_its_metrics(harness: Harness) -> N
     _, made = chosen_of(harness("--choose", "wording", task="summed"))
     assert (made.value, made.metric) == ("A", "Recall@1+Recall@2")
     for one in made.alternatives:
-        task = Summed(wording=one.value)  # type: ignore[arg-type]
+        task = registry.build(Summed, {"wording": one.value}, "the test")
         engine = FunctionEngine(answer, Generate)
         assert one.score == pytest.approx(headline(task, engine, list(task.instances("valid"))), abs=1e-12)
         assert one.score == pytest.approx((FIRST[one.value] + SECOND[one.value]) / 2 / COUNT, abs=1e-12)

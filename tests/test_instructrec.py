@@ -145,13 +145,10 @@ class TestQuestions:
         assert len(titles) < len(split), "there are some"
 
     def test_one_question_has_one_name(self) -> None:
-        for scenario, said in (
-            ("sequential", {"preference": "P1", "intention": "I0", "instruction": "A7"}),
-            ("product-search", {"preference": "P0", "intention": "I2", "instruction": "B7"}),
-            ("personalised-search", {"preference": "P1", "intention": "I1", "instruction": "C10"}),
-        ):
-            auto, named = InstructRec(scenario=scenario), InstructRec(scenario=scenario, **said)  # type: ignore[arg-type]
-            assert auto == named
+        assert InstructRec() == InstructRec(preference="P1", intention="I0", instruction="A7")
+        assert InstructRec(scenario="product-search", preference="P0", intention="I2", instruction="B7") == SEARCH
+        auto = InstructRec(scenario="personalised-search")
+        assert auto == replace(auto, preference="P1", intention="I1", instruction="C10")
 
     def test_training_questions_are_no_evaluation(self, games: InstructRec) -> None:
         with pytest.raises(NotApplicable, match="training questions have no candidates"):

@@ -119,7 +119,9 @@ def _property_file(path: Path) -> dict[str, Any]:
 def resolve(model: str, task: Task, given: ModelSettings) -> Settings:
     """All settings of a model on a task. BadSetting in one line for a name or value that there is not."""
     words = {name: _value(text) for name, text in given.given.items()}
-    general, own_tables = _read(given.file) if given.file else ({}, [])
+    general, own_tables = given.tables()
+    for table in own_tables:
+        _check_selectors(table, f"--model-config {given.file}")
     budget = str(words.get("budget", general.get("budget", "full")))
     presets = [table for table in _built_in(task) if _applies(table, model, task, budget)]
     chosen = [*presets, general, *(table for table in own_tables if _applies(table, model, task, budget))]
@@ -172,20 +174,6 @@ def _built_in(task: Task) -> Iterator[dict[str, Any]]:
         content = tomllib.loads(file.read_text("utf-8"))
         if task.name in content["tasks"]:
             yield from content["settings"]
-
-
-def _read(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What a file says of every model, and its list."""
-    try:
-        content = tomllib.loads(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadSetting(f"--model-config {file} cannot be read as TOML: {error}") from None
-    listed = content.pop("settings", [])
-    if not isinstance(listed, list) or not all(isinstance(table, dict) for table in listed):
-        raise BadSetting(f"--model-config {file}: settings should be a list; write [[settings]] above its options")
-    for table in listed:
-        _check_selectors(table, f"--model-config {file}")
-    return content, listed
 
 
 def _check_selectors(table: Mapping[str, Any], where: str) -> None:

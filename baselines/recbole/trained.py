@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from baselines.recbole.material import Material, material
 from baselines.recbole.settings import LENGTH, Kind, Settings, property_defaults
 from harness.data.home import home
 from harness.errors import BadModel, BadSetting, NotApplicable
-from harness.progress import Bar, progress_bar
+from harness.progress import late_bar
 from harness.signature import describe, digest
 from harness.task import Task
 from harness.tuning.workshop import made_once
@@ -97,24 +95,12 @@ def _train(wanted: Plan, work: Path, threads: int | None) -> dict[str, Any]:
     name = f"training {wanted.recipe.model}"
     if (work / STATE).exists():
         print(f"{name}: going on where it was stopped", file=sys.stderr)
-    with ExitStack() as stack, Child(threads) as child:
-        told: dict[str, Any] = child.ask(Fit(wanted.recipe, wanted.material, work), _steps(name, stack))
+    with late_bar(name) as step, Child(threads) as child:
+        told: dict[str, Any] = child.ask(Fit(wanted.recipe, wanted.material, work), step)
     best = next((at for at in told["curve"] if at["epoch"] == told["best_epoch"]), None)
     said = f", the best with {told['valid_metric']} {best['score']:.4f} after {best['epoch'] + 1}" if best else ""
     print(f"{name}: {told['epochs']} epochs in {told['seconds']:.0f} s{said}", file=sys.stderr)
     return told
-
-
-def _steps(name: str, stack: ExitStack) -> Callable[[int, int], None]:
-    """Moves a bar that appears with the first step, when it is known how many there are."""
-    bars: list[Bar] = []
-
-    def step(done: int, total: int) -> None:
-        if not bars:
-            bars.append(stack.enter_context(progress_bar(name, total, done)))
-        bars[0].advance(by=done - bars[0].done)
-
-    return step
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, Literal
 
 from baselines.search.words import Pieces
@@ -75,12 +74,12 @@ def learning(model: str, given: ModelSettings) -> Learning:
 
 
 def _merged(model: str, given: ModelSettings, known: set[str]) -> dict[str, Any]:
-    general, listed = _read(given.file) if given.file else ({}, [])
+    general, listed = _tables(given)
     budget = str(given.given.get("budget", general.get("budget", "full")))
     built_in = tomllib.loads((files("baselines.search") / "presets.toml").read_text("utf-8"))["settings"]
     merged: dict[str, Any] = {}
     for table in (*filter(_for(model, budget), built_in), general, *filter(_for(model, budget), listed)):
-        # A file is for several models; what this one has not is another's. What nobody has is caught in `_read`.
+        # A file is for several models; what this one has not is another's. What nobody has is caught in `_tables`.
         merged |= {name: value for name, value in table.items() if name not in SELECTORS and name in known}
     budgets = {"budget": budget} if "budget" in known else {}
     return {**merged, **budgets, **given.given}
@@ -90,20 +89,14 @@ def _for(model: str, budget: str) -> Any:
     return lambda table: model in table.get("models", [model]) and table.get("budget", budget) == budget
 
 
-def _read(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What a file says of every model, and its list."""
-    where = f"--model-config {file}"
-    try:
-        content = tomllib.loads(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadSetting(f"{where} cannot be read as TOML: {error}") from None
-    listed = content.pop("settings", [])
-    if not isinstance(listed, list) or not all(isinstance(table, dict) for table in listed):
-        raise BadSetting(f"{where}: settings should be a list; write [[settings]] above its options")
+def _tables(given: ModelSettings) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What a file says of every model, and its list. BadSetting: it has what no model here has."""
+    general, listed = given.tables()
+    where = f"--model-config {given.file}"
     known = sorted({*_names(Learning), *_names(Counting)})
-    for table in (content, *listed):
+    for table in (general, *listed):
         for name, value in table.items():
-            selector = table is not content and name in SELECTORS
+            selector = table is not general and name in SELECTORS
             if name not in known and not selector:
                 raise BadSetting(f"{where}: " + unknown("setting of a search model", name, known))
             if not selector and not isinstance(value, (bool, int, float, str)):
@@ -111,7 +104,7 @@ def _read(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         models = table.get("models", [])
         if not isinstance(models, list) or not {*map(str, models)} <= {"BM25", *NETWORKS}:
             raise BadSetting(f"{where}: models={models} should be a list of BM25, {', '.join(NETWORKS)}")
-    return content, listed
+    return general, listed
 
 
 def _names(kind: type) -> list[str]:

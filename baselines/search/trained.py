@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from baselines.search.material import Material
 from baselines.search.settings import Learning
 from harness.data.home import home
 from harness.knobs import settings
-from harness.progress import Bar, progress_bar
+from harness.progress import late_bar
 from harness.signature import describe, digest
 from harness.task import Task
 from harness.tuning.workshop import made_once
@@ -43,21 +41,9 @@ def _train(model: str, set_to: Learning, learned: Material, work: Path) -> dict[
     name = f"training {model}"
     if (work / STATE).exists():
         print(f"{name}: going on where it was stopped", file=sys.stderr)
-    with ExitStack() as stack:
-        told = fit(model, set_to, learned, work, _steps(name, stack))
+    with late_bar(name) as step:
+        told = fit(model, set_to, learned, work, step)
     best = told["curve"][told["best_epoch"]]
     said = f", the best with MRR {best['score']:.4f} after {best['epoch'] + 1}" if "score" in best else ""
     print(f"{name}: {told['epochs']} epochs in {told['seconds']:.0f} s{said}", file=sys.stderr)
     return told
-
-
-def _steps(name: str, stack: ExitStack) -> Callable[[int, int], None]:
-    """Moves a bar that appears with the first step, when it is known how many there are."""
-    bars: list[Bar] = []
-
-    def step(done: int, total: int) -> None:
-        if not bars:
-            bars.append(stack.enter_context(progress_bar(name, total, done)))
-        bars[0].advance(by=done - bars[0].done)
-
-    return step
