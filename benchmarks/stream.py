@@ -18,7 +18,7 @@ from harness.engines import FunctionEngine
 from harness.knobs import knob
 from harness.metrics import NDCG, HitRate, Metric
 from harness.runner import evaluate
-from harness.scoring import chance_levels, score
+from harness.scoring import Asked, score
 from harness.signature import identify
 from harness.store import SCHEMA, Run
 from harness.task import Task
@@ -81,7 +81,7 @@ def main() -> None:
         reopened = time.perf_counter() - began
         print(f"opening the finished run again: {reopened:.1f} s, {ran / reopened:.1f} times faster than answering")
         began = time.perf_counter()
-        score(path, task.metrics, chance_levels(task.metrics, task.instances()))
+        score(path, task.metrics, Asked.of(task.metrics, task.instances()).chance)
         print(f"scoring with intervals: {time.perf_counter() - began:.1f} s, peak {peak():.0f} MiB")
 
 

@@ -43,6 +43,8 @@ WANTED = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
 LISTS = ("rows", "loss", "validation")
 """What a manifest of `harness tune` has one entry for each row or step of."""
 DTYPES = ("float32", "bfloat16", "float16")
+PLAIN = ("F32", "F16", "BF16", "F64")
+"""Numbers in files of safetensors that are what they seem; quantised ones are packed."""
 WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel")
 """How architectures that continue texts are called."""
 HEADER_LIMIT = 100 << 20
@@ -86,6 +88,7 @@ def resolve(model: Model) -> Checkpoint:
         encoder_decoder=encoder_decoder,
         context=_context(config),
         manifest=_tuned(folder),
+        parameters=_parameters(weights),
     )
 
 
@@ -253,6 +256,14 @@ def _weights(folder: Path, name: str) -> list[Path]:
     raise BadModel(f"{name} has no weights: neither *.safetensors nor pytorch_model*.bin is in {folder}")
 
 
+def _parameters(weights: Sequence[Path]) -> int | None:
+    """Numbers in the safetensors among these files; None for other files, and where several may be packed into one."""
+    tensors = {key: one for p in weights if p.suffix == ".safetensors" for key, one in _header(p).items()}
+    if not tensors or any(tensor.dtype not in PLAIN for tensor in tensors.values()):
+        return None
+    return sum(prod(tensor.shape) for tensor in tensors.values())
+
+
 def _header(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, by name. Raises `BadModel` where the file is truncated or something else."""
     size = path.stat().st_size
@@ -320,7 +331,7 @@ def _prove(name: str, tensors: dict[str, Tensor], checkpoint: Checkpoint) -> Non
         if path.suffix == ".safetensors"
         for key, tensor in _header(path).items()
     }
-    if all(tensor.dtype in ("F32", "F16", "BF16", "F64") for tensor in base.values()):  # quantised ones are packed
+    if all(tensor.dtype in PLAIN for tensor in base.values()):
         _prove_shapes(name, tensors, base, checkpoint.name)
 
 

@@ -17,7 +17,8 @@ import numpy as np
 from harness import registry
 from harness.errors import BadSetting, NotApplicable, StaleRun
 from harness.knobs import Knob, knobs
-from harness.metrics import Answer, CutOff, MeanOf, Metric, PointMetric, Together
+from harness.metrics import Answer, CutOff, MeanOf, Metric, Together
+from harness.points import PointMetric
 from harness.signature import Sample
 from harness.store import Record, plain_disk_errors, read_scores, records, write_json
 from harness.task import Task

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,10 +23,11 @@ from harness.engines.wrappers import Counted, Retried
 from harness.errors import BadModel, BadSetting, InstanceFailed, NotApplicable, NothingAnswered
 from harness.knobs import settings
 from harness.loading import Base, Ready
+from harness.machine import machine
 from harness.model import Adapter, EngineOptions, Model, ModelSettings
 from harness.progress import progress_bar
 from harness.runner import evaluate, questions
-from harness.scoring import chance_levels, not_applicable, score
+from harness.scoring import Asked, not_applicable, score
 from harness.signature import Sample, describe, identify, inputs
 from harness.store import SCHEMA, Run, read_scores
 from harness.task import Task
@@ -209,8 +209,8 @@ def complete(job: Job, contestant: Contestant, say: Callable[[str], None]) -> Pa
                 raise
             run.finish(not_applicable(job.task.metrics, str(reason)))
             return path
-        chance = chance_levels(job.task.metrics, questions(job.task, job.split, job.sample))
-        run.finish(score(path, job.task.metrics, chance, job.task.strata))
+        asked = Asked.of(job.task.metrics, questions(job.task, job.split, job.sample))
+        run.finish(score(path, job.task.metrics, asked.chance, job.task.strata, asked.candidates))
     return path
 
 
@@ -265,9 +265,9 @@ def _answer(job: Job, contestant: Contestant, run: Run) -> None:
                     "tokens": counted.usage._asdict(),
                     "software": ready.version,
                     "options": asdict(job.options),
-                    "machine": {"system": platform.platform(), "processor": platform.machine()},
+                    "machine": machine(),
                     "versions": versions(),
-                    "command": sys.argv,
+                    "command": ["harness", *sys.argv[1:]],
                 }
             )
 
@@ -334,7 +334,13 @@ def language_model(job: Job, base: Base, adapter: Adapter | None) -> Contestant:
     }
     how = ", ".join([base.kind, checkpoint.dtype, *([] if template == job.task.template else [template])])
     name = checkpoint.name + (f" + {adapter.name}" if adapter else "") + f" ({how})"
-    shown = {"name": name, "architecture": checkpoint.architecture, "tuned": tuned}
+    shown = {
+        "name": name,
+        "architecture": checkpoint.architecture,
+        "parameters": checkpoint.parameters,
+        "adapted": adapter.name if adapter else None,
+        "tuned": tuned,
+    }
     return Contestant(who, shown, lambda: base.ready(adapter, template, lambda: list(islice(_probes(job), PROBES))))
 
 

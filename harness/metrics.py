@@ -7,7 +7,7 @@ what a random order would score on an instance (`chance`), so that a table can s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import comb, exp, inf, log1p, log2, nan
@@ -23,8 +23,10 @@ Rows = NDArray[np.float64]
 Users = NDArray[np.int64]
 """Shape (instances,): equal numbers are the same user."""
 Mask = NDArray[np.bool_]
-WORST_LOG_LOSS = -float(np.log(np.finfo(np.float64).eps))
-"""What an instance without an answer costs; scikit-learn clips probabilities at the same place."""
+Weights = NDArray[np.float64]
+"""Shape (draws, instances): how often each instance counts, in each of several draws."""
+Weigher = Callable[[Weights], NDArray[np.float64]]
+"""From weights to the score under each of them, shape (draws,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,16 @@ class Metric(ABC):
     def aggregate(self, rows: Rows, users: Users) -> float:
         """What the rows amount to; nan where that is undefined."""
 
+    def weigher(self, rows: Rows, users: Users) -> Weigher:
+        """The score as a function of how often each instance counts, a whole number; intervals ask for it ten thousand
+        times. A user whose instances count twice is two users. This one draws the rows out and aggregates them, which
+        any metric bears; one that can weigh its rows should."""
+
+        def score(weights: Weights) -> NDArray[np.float64]:
+            return np.array([self.aggregate(*_drawn_out(rows, users, one.astype(np.int64))) for one in weights])
+
+        return score
+
     def chance(self, instance: Instance) -> float | None:
         """Expected value under a uniformly random order; None where it is unknown."""
         return None
@@ -94,6 +106,9 @@ class MeanMetric(Metric):
 
     def aggregate(self, rows: Rows, users: Users) -> float:
         return float(rows.mean()) if len(rows) else nan
+
+    def weigher(self, rows: Rows, users: Users) -> Weigher:
+        return weighted_mean(rows[:, 0])
 
 
 @dataclass(frozen=True)
@@ -233,86 +248,6 @@ class Together(MeanMetric):
 
 
 @dataclass(frozen=True)
-class PointMetric(Metric):
-    """A metric of one labelled candidate per instance. Its row is (label, score, answered)."""
-
-    of: str = "score"
-    """Which number is judged: the candidate's score, or one of the prediction's facts."""
-
-    @property
-    def name(self) -> str:
-        return self.label if self.of == "score" else f"{self.label}[{self.of}]"
-
-    def measure(self, answer: Answer) -> tuple[float, ...] | None:
-        (item,) = answer.instance.candidates or ()
-        label = float(answer.instance.relevance.get(item.id, 0.0) > 0)
-        if answer.prediction is None:
-            return label, 0.0, 0.0
-        numbers = answer.prediction.scores if self.of == "score" else answer.prediction.facts
-        key = item.id if self.of == "score" else self.of
-        if key not in numbers:
-            return (label, 0.0, 0.0) if self.of == "score" else None
-        return label, numbers[key], 1.0
-
-
-@dataclass(frozen=True)
-class AUC(PointMetric):
-    """Chance that a liked candidate outscores a disliked one, over all instances together; ties count half."""
-
-    label: ClassVar[str] = "AUC"
-
-    def aggregate(self, rows: Rows, users: Users) -> float:
-        return _auc(rows)
-
-    def chance(self, instance: Instance) -> float:
-        return 0.5
-
-
-@dataclass(frozen=True)
-class UserAUC(PointMetric):
-    """The unweighted mean of each user's own AUC, over the users that have both labels."""
-
-    label: ClassVar[str] = "UserAUC"
-
-    def aggregate(self, rows: Rows, users: Users) -> float:
-        defined = _aucs(rows, users)
-        return float(defined.mean()) if len(defined) else nan
-
-    def counted(self, rows: Rows, users: Users) -> Mask:
-        _, code = np.unique(users, return_inverse=True)
-        liked = np.bincount(code, weights=rows[:, 0] > 0)
-        return ((liked > 0) & (liked < np.bincount(code)))[code]
-
-    def chance(self, instance: Instance) -> float:
-        return 0.5
-
-
-@dataclass(frozen=True)
-class Accuracy(PointMetric):
-    """Share of labels guessed right, where a score is a log-odds: above 0 means yes."""
-
-    label: ClassVar[str] = "Accuracy"
-
-    def aggregate(self, rows: Rows, users: Users) -> float:
-        label, score, answered = rows.T
-        return float((((score > 0) == (label > 0)) & (answered > 0)).mean())
-
-
-@dataclass(frozen=True)
-class LogLoss(PointMetric):
-    """Mean negative log-likelihood of the labels in nats, where a score is a log-odds."""
-
-    label: ClassVar[str] = "LogLoss"
-    bounds: ClassVar[tuple[float, float]] = (0.0, inf)
-    higher_is_better: ClassVar[bool] = False
-
-    def aggregate(self, rows: Rows, users: Users) -> float:
-        label, score, answered = rows.T
-        loss = np.logaddexp(0.0, np.where(label > 0, -score, score))
-        return float(np.where(answered > 0, np.minimum(loss, WORST_LOG_LOSS), WORST_LOG_LOSS).mean())
-
-
-@dataclass(frozen=True)
 class MeanOf(MeanMetric):
     """The mean of one of the prediction's facts, over the instances that have it: a diagnosis, not a score."""
 
@@ -330,50 +265,29 @@ class MeanOf(MeanMetric):
         return (facts[self.fact],) if self.fact in facts else None
 
 
+def weighted_mean(values: NDArray[np.float64], counts: NDArray[np.float64] | None = None) -> Weigher:
+    """The mean of values, (instances,), under weights; `counts` says how much an instance has of what is divided by."""
+    share = np.ones(len(values)) if counts is None else counts
+
+    def score(weights: Weights) -> NDArray[np.float64]:
+        # Not `@`: a thread pool for so little work waits longer than it computes where cores are shared.
+        total, gain = np.einsum("ij,j->i", weights, share), np.einsum("ij,j->i", weights, values)
+        found: NDArray[np.float64] = np.divide(gain, total, out=np.full(len(total), nan), where=total > 0)
+        return found
+
+    return score
+
+
+def _drawn_out(rows: Rows, users: Users, counts: NDArray[np.int64]) -> tuple[Rows, Users]:
+    """Each row as often as it counts; the copies of a user are users of their own."""
+    picks = np.repeat(np.arange(len(rows)), counts)
+    copy = np.arange(len(picks)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return rows[picks], users[picks] * (int(counts.max(initial=0)) + 1) + copy
+
+
 def sigmoid(x: float) -> float:
     """1 / (1 + e^-x), without overflow."""
     return exp(-log1p(exp(-x))) if x >= 0 else exp(x - log1p(exp(x)))
-
-
-def tied_pairs(rows: Rows) -> float:
-    """Share of (liked, disliked) pairs with equal scores; rows as of a `PointMetric`. nan without both labels."""
-    label, answered = rows[:, 0] > 0, rows[:, 2] > 0
-    _, place = np.unique(rows[answered, 1], return_inverse=True)
-    liked = np.bincount(place[label[answered]], minlength=len(place))
-    disliked = np.bincount(place[~label[answered]], minlength=len(place))
-    pairs = int(label.sum()) * int((~label).sum())
-    return float(liked @ disliked / pairs) if pairs else nan
-
-
-def _auc(rows: Rows) -> float:
-    label, answered = rows[:, 0] > 0, rows[:, 2] > 0
-    score = np.where(answered, rows[:, 1], np.where(label, -inf, inf))
-    _, place, count = np.unique(score, return_inverse=True, return_counts=True)
-    rank = (count.cumsum() - (count - 1) / 2)[place]
-    liked, disliked = int(label.sum()), int((~label).sum())
-    if not liked or not disliked:
-        return nan
-    return float((rank[label].sum() - liked * (liked + 1) / 2) / (liked * disliked))
-
-
-def _aucs(rows: Rows, users: Users) -> NDArray[np.float64]:
-    """`_auc` of every user that has both labels, all at once, since intervals ask for it thousands of times."""
-    label, answered = rows[:, 0] > 0, rows[:, 2] > 0
-    score = np.where(answered, rows[:, 1], np.where(label, -inf, inf))
-    order = np.lexsort((score, users))
-    label, score, users = label[order], score[order], users[order]
-    fresh = np.diff(users, prepend=users[:1] - 1) != 0
-    ends = np.append(np.flatnonzero(fresh | np.append(True, score[1:] != score[:-1]))[1:], len(users))
-    count = np.diff(ends, prepend=0)
-    rank = np.repeat(ends - (count - 1) / 2, count)
-    user = np.cumsum(fresh) - 1
-    before = np.flatnonzero(fresh)
-    liked = np.bincount(user[label], minlength=len(before))
-    disliked = np.bincount(user, minlength=len(before)) - liked
-    above = np.bincount(user, weights=np.where(label, rank, 0.0)) - liked * before - liked * (liked + 1) / 2
-    both = (liked > 0) & (disliked > 0)
-    found: NDArray[np.float64] = above[both] / (liked * disliked)[both]
-    return found
 
 
 @lru_cache(maxsize=1 << 14)

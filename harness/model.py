@@ -101,6 +101,8 @@ class Checkpoint:
     """Longest sequence in tokens that its configuration allows, if it says."""
     manifest: dict[str, Any] | None = None
     """What `harness tune` wrote beside it, if it made this model."""
+    parameters: int | None = None
+    """How many weights it has; None where its files do not tell."""
 
 
 @dataclass(frozen=True)

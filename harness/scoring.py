@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf, isfinite, nan
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from harness.errors import StaleRun
-from harness.metrics import Metric, PointMetric, Rows, Users, tied_pairs
+from harness.metrics import Metric, Rows, Users
+from harness.points import PointMetric, tied_pairs
 from harness.stats import interval
 from harness.store import Record, records
 from harness.types import Instance
@@ -79,37 +80,64 @@ def aligned(paths: Sequence[Path], metrics: Sequence[Metric]) -> dict[str, tuple
 
     StaleRun if the runs did not answer the same instances. A metric without a common row is left out.
     """
-    runs = [{record.id: record for record in records(path)} for path in paths]
+    names = {metric.name for metric in metrics}
+    runs = [{record.id: _rows(record, names) for record in records(path)} for path in paths]
     ids = sorted(runs[0]) if runs else []
     for path, run in zip(paths, runs, strict=True):
         if run.keys() != runs[0].keys():
             raise StaleRun(f"{path} and {paths[0]} did not answer the same instances")
     codes: dict[str, int] = {}
     found: dict[str, tuple[list[Rows], Users]] = {}
-    for metric in metrics:
-        common = [name for name in ids if all(run[name].rows.get(metric.name) is not None for run in runs)]
+    for name in (metric.name for metric in metrics):
+        common = [key for key in ids if all(run[key].rows.get(name) is not None for run in runs)]
         # Failed instances have a row in every metric: they alone do not make it apply.
-        if any(run[name].failure is None for run in runs for name in common):
-            users = [codes.setdefault(runs[0][name].user, len(codes)) for name in common]
-            tables = [np.array([run[name].rows[metric.name] for name in common], dtype=np.float64) for run in runs]
-            found[metric.name] = tables, np.array(users, dtype=np.int64)
+        if any(not run[key].failed for run in runs for key in common):
+            users = [codes.setdefault(runs[0][key].user, len(codes)) for key in common]
+            tables = [np.array([run[key].rows[name] for key in common], dtype=np.float64) for run in runs]
+            found[name] = tables, np.array(users, dtype=np.int64)
     return found
 
 
-def chance_levels(metrics: Sequence[Metric], instances: Iterable[Instance]) -> dict[str, float]:
+class _Kept(NamedTuple):
+    """What pairing needs of a record: several runs are in memory at once."""
+
+    user: str
+    failed: bool
+    rows: dict[str, tuple[float, ...]]
+
+
+def _rows(record: Record, names: Set[str]) -> _Kept:
+    rows = {name: row for name, row in record.rows.items() if name in names and row is not None}
+    return _Kept(record.user, record.failure is not None, rows)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What scores must be held against, and no record says."""
+
+    chance: Mapping[str, float]
     """What a uniformly random order is expected to score, for the metrics that know."""
-    totals: dict[str, float] = {}
-    unknown: set[str] = set()
-    count = 0
-    for instance in instances:
-        count += 1
-        for metric in metrics:
-            level = metric.chance(instance)
-            if level is None:
-                unknown.add(metric.name)
-            else:
-                totals[metric.name] = totals.get(metric.name, 0.0) + level
-    return {name: total / count for name, total in totals.items() if name not in unknown}
+    candidates: tuple[int, int] | None
+    """The fewest and the most candidates of an instance; None where some instance asks for the whole catalogue."""
+
+    @classmethod
+    def of(cls, metrics: Sequence[Metric], instances: Iterable[Instance]) -> Asked:
+        totals: dict[str, float] = {}
+        unknown: set[str] = set()
+        sizes: set[int | None] = set()
+        count = 0
+        for instance in instances:
+            count += 1
+            sizes.add(None if instance.candidates is None else len(instance.candidates))
+            for metric in metrics:
+                level = metric.chance(instance)
+                if level is None:
+                    unknown.add(metric.name)
+                else:
+                    totals[metric.name] = totals.get(metric.name, 0.0) + level
+        chance = {name: total / count for name, total in totals.items() if name not in unknown}
+        known = [size for size in sizes if size is not None]
+        return cls(chance, (min(known), max(known)) if known and None not in sizes else None)
 
 
 def score(
@@ -117,12 +145,14 @@ def score(
     metrics: Sequence[Metric],
     chance: Mapping[str, float],
     strata: Mapping[str, Sequence[float]] | None = None,
+    candidates: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """The content of `scores.json`. A metric that no record has a row for is null: it does not apply.
 
     The tie rate is the share of instances with tied candidates, or of liked and disliked pairs where each instance
     has one candidate only. `strata` maps a trait to where the parts end that the first metric is broken down by, each
     end in the part below it. A part without instances is left out, and an instance without the trait is in none.
+    `chance` and `candidates` are what `Asked` says of the instances.
     """
     headline = metrics[0]
     tally = Tally(headline.name, {trait: array("d") for trait in strata or {}})
@@ -139,6 +169,7 @@ def score(
         "failure_rate": tally.failures.total() / tally.instances if tally.instances else None,
         "tie_rate": ties,
         "tokens": {"prompt": tally.tokens[0], "generated": tally.tokens[1]},
+        "candidates": list(candidates) if candidates else None,
         "metrics": {
             m.name: _one(m, tally.columns[m.name], chance.get(m.name)) if m.name in tally.applies else None
             for m in metrics
@@ -161,6 +192,7 @@ def not_applicable(metrics: Sequence[Metric], reason: str) -> dict[str, Any]:
         "failure_rate": None,
         "tie_rate": None,
         "tokens": {"prompt": 0, "generated": 0},
+        "candidates": None,
         "metrics": {metric.name: None for metric in metrics},
         "strata": {},
     }

@@ -21,9 +21,10 @@ from math import isfinite, sqrt
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from harness.metrics import MeanMetric, Metric, Rows, Users
-from harness.stats import LEVEL, Picks, Spread, interval, spread
+from harness.metrics import MeanMetric, Metric, Rows, Users, Weigher, Weights
+from harness.stats import LEVEL, Spread, interval, spread, t_quantile
 
 
 class SeedInterval(NamedTuple):
@@ -60,7 +61,7 @@ def over_seeds(metric: Metric, rows: Sequence[Rows], users: Users, draws: int = 
         alone = interval(metric, rows[0], users, draws)
         return SeedInterval(mean, sd, alone.low, alone.high, len(rows), alone.unit, alone.units, "undefined")
     tested = _over_users(metric, rows, users, draws)
-    half = _half_width(sd**2 / len(rows), len(rows) - 1, tested.variance, tested.units - 1)
+    half = half_width([(sd**2 / len(rows), len(rows) - 1), (tested.variance, tested.units - 1)])
     if not isfinite(half) or not isfinite(mean):
         nothing = float("nan")
         return SeedInterval(mean, sd, nothing, nothing, len(rows), tested.unit, tested.units, "undefined")
@@ -69,24 +70,28 @@ def over_seeds(metric: Metric, rows: Sequence[Rows], users: Users, draws: int = 
 
 
 def _over_users(metric: Metric, rows: Sequence[Rows], users: Users, draws: int) -> Spread:
-    """Variance of the mean over seeds when the users are drawn anew, the same ones for every seed."""
+    """The mean over seeds when the users are drawn anew, the same ones for every seed."""
     counted = np.logical_and.reduce([metric.counted(table, users) for table in rows])
-    rows, users = [table[counted] for table in rows], users[counted]
+    return spread(mean_weigher(metric, [table[counted] for table in rows], users[counted]), users[counted], draws)
+
+
+def mean_weigher(metric: Metric, rows: Sequence[Rows], users: Users) -> Weigher:
+    """The mean over several tables of the same instances, as a function of how often each instance counts."""
     if isinstance(metric, MeanMetric):  # the mean of means is the mean of one averaged row
-        rows = [np.mean(rows, axis=0)]
+        return metric.weigher(np.mean(rows, axis=0), users)
+    weighers = [metric.weigher(table, users) for table in rows]
 
-    def mean(picks: Picks, who: Users) -> float:
-        return float(np.mean([metric.aggregate(table[picks], who) for table in rows]))
+    def mean(weights: Weights) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = np.mean([weigher(weights) for weigher in weighers], axis=0)
+        return found
 
-    return spread(mean, users, draws)
+    return mean
 
 
-def _half_width(by_seed: float, seed_freedom: int, by_user: float, user_freedom: int) -> float:
-    """Half of the interval around a mean whose variance has these two parts."""
-    from scipy.stats import t  # here, because importing it takes longer than `harness --help` may
-
-    total = by_seed + by_user
+def half_width(parts: Sequence[tuple[float, float]], level: float = LEVEL) -> float:
+    """Half of the interval around a mean whose variance is the sum of these parts, each with its degrees of freedom."""
+    total = sum(variance for variance, _ in parts)
     if not total > 0:
         return total  # 0: nothing varies; nan: nothing is known
-    of_seeds, of_users = (float(t.ppf((1 + LEVEL) / 2, freedom)) for freedom in (seed_freedom, user_freedom))
-    return (by_seed * of_seeds + by_user * of_users) / total * sqrt(total)
+    weighted = (variance * t_quantile((1 + level) / 2, freedom) for variance, freedom in parts)
+    return sum(weighted) / total * sqrt(total)

@@ -31,7 +31,8 @@ from typing import Any, ClassVar, Literal
 
 from harness.errors import BadSetting
 from harness.knobs import knob
-from harness.metrics import AUC, MeanOf, Metric, UserAUC
+from harness.metrics import MeanOf, Metric
+from harness.points import AUC, UserAUC
 from harness.task import Task
 from harness.types import Choose, Example, Instance, Prediction, Program, Split, ask
 from tasks.prompts import load_texts

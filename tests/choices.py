@@ -18,8 +18,9 @@ from harness.cli import main
 from harness.engines import Engine, FunctionEngine
 from harness.errors import NotApplicable, RequestFailed
 from harness.knobs import knob
-from harness.metrics import AUC, Answer, HitRate, MeanMetric, Metric, Recall, Together
+from harness.metrics import Answer, HitRate, MeanMetric, Metric, Recall, Together
 from harness.model import Adapter, Checkpoint, EngineOptions
+from harness.points import AUC
 from harness.store import read_manifest
 from harness.task import Task
 from harness.types import Choose, Generate, Instance, Item, Key, Prediction, Program, Reply, Request, Split, Text, ask

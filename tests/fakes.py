@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Literal
 from harness.engines import FunctionEngine
 from harness.errors import RequestFailed
 from harness.knobs import knob
-from harness.metrics import AUC, MRR, NDCG, HitRate, Metric
+from harness.metrics import MRR, NDCG, HitRate, Metric
+from harness.points import AUC
 from harness.task import Task
 from harness.types import (
     Choose,

@@ -12,9 +12,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LAYERS = ["errors", "types", "knobs", "metrics", "exposure", "written", "parsing", "store", "stages", "task"]
-LAYERS += ["signature", "stats", "seeds", "model", "engines", "runner", "scoring", "registry", "checkpoint", "data"]
-LAYERS += ["choice", "progress", "report", "loading", "evaluation", "grid", "cli"]
+LAYERS = ["errors", "types", "knobs", "metrics", "points", "exposure", "written", "parsing", "store", "stages", "task"]
+LAYERS += [
+    "signature",
+    "stats",
+    "seeds",
+    "paired",
+    "model",
+    "engines",
+    "runner",
+    "scoring",
+    "registry",
+    "checkpoint",
+    "data",
+]
+LAYERS += ["choice", "progress", "report", "loading", "machine", "evaluation", "grid", "cli"]
 HEAVY = {"torch", "vllm", "transformers", "recbole", "datasets", "peft"}
 HOMES = {
     "torch": {"base", "making", "scratch", "training", "transformers", "vllm", "weights", "writing"},

@@ -196,7 +196,7 @@ def test_the_main_job_on_baselines(capsys: pytest.CaptureFixture[str], tmp_path:
     assert {path.suffix for path in (tmp_path / "report").iterdir()} == {".md", ".csv", ".svg", ".png"}
     runs = sorted((tmp_path / "runs" / "tallrec").iterdir())
     compared = json.loads(works(capsys, "compare", runs[0], runs[0], "--json"))
-    assert {one["ours"] - one["theirs"] for one in compared["differences"]} == {0.0}
+    assert {one["ours"] - one["theirs"] for one in compared["differences"].values()} == {0.0}
 
 
 def test_samples_are_complete_and_wear_a_badge(capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,7 +54,7 @@ def test_vllm_and_transformers_agree_on_all_prompts(runs: Path) -> None:
     print("largest gaps over 1,000 prompts:", dict(found.gaps))
     assert found.gaps["log_yes"] < 1e-3
     assert found.gaps["log_no"] < 1e-3
-    assert all(abs(one.ours - one.theirs) < 1e-3 for one in found.differences)
+    assert all(abs(one.ours - one.theirs) < 1e-3 for one in found.differences.values())
 
 
 def test_the_tiny_model_is_an_ordinary_folder(tiny: Path) -> None:

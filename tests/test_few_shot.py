@@ -57,8 +57,8 @@ def runs(label_free: Path, tuned: Path, tmp_path_factory: pytest.TempPathFactory
 def test_tuning_on_many_rows_beats_the_untuned_base(runs: Path) -> None:
     compared = compare(runs / "tuned", runs / "base", METRICS)
     assert compared.instances == 1000
-    found = {difference.metric: difference for difference in compared.differences}
-    assert found["AUC"].interval.low > 0
+    found = compared.differences
+    assert found["AUC"].low > 0
     assert found["AUC"].ours > 0.6
     assert abs(found["AUC"].theirs - 0.5) < 0.1
 

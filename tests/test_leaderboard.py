@@ -18,7 +18,7 @@ from harness.exposure import ARP, Coverage, Gini
 from harness.metrics import HitRate, Metric
 from harness.report import run_table
 from harness.runner import evaluate
-from harness.scoring import chance_levels, not_applicable, score
+from harness.scoring import Asked, not_applicable, score
 from harness.signature import Sample, describe, identify
 from harness.stats import interval
 from harness.store import SCHEMA, Run, read_scores
@@ -51,7 +51,8 @@ def make_run(
         evaluate(task, engine, run, sample=sample)
         run.note_session({"seconds": 2.5, "cached": 0})
         if finish:
-            run.finish(score(path, task.metrics, chance_levels(task.metrics, task.instances()), task.strata))
+            asked = Asked.of(task.metrics, task.instances())
+            run.finish(score(path, task.metrics, asked.chance, task.strata, asked.candidates))
     return path
 
 
@@ -198,10 +199,10 @@ def test_what_is_shown_stands_in_every_table_without_an_interval(tmp_path: Path)
     (row,) = (line for line in lines if "| 2 | first" in line)
     assert [cell.strip() for cell in row.split("|")][4:7:2] == ["0.1000", "0.9000"]
     assert "  Coverage@1  0.1000" in run_table(theirs).splitlines()
-    found = {one.metric: one for one in compare(ours, theirs, {m.name: m for m in Readers.metrics}).differences}
+    found = compare(ours, theirs, {m.name: m for m in Readers.metrics}).differences
     assert (found["Coverage@1"].ours, found["Coverage@1"].theirs) == (0.8, 0.1)
-    assert found["Coverage@1"].interval.method == "undefined"
-    assert found["ARP@1"].interval.low > 0
+    assert found["Coverage@1"].method == "undefined"
+    assert found["ARP@1"].low > 0
     assert frame([standing])["low"].isna().sum() == 4
 
 

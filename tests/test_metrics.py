@@ -13,24 +13,19 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, average_precision_score, log_loss, ndcg_score, roc_auc_score
 
 from harness.metrics import (
-    AUC,
     MAP,
     MRR,
     NDCG,
-    WORST_LOG_LOSS,
-    Accuracy,
     Answer,
     CutOff,
     HitRate,
-    LogLoss,
     MeanOf,
     Metric,
     Precision,
     Recall,
-    UserAUC,
     sigmoid,
-    tied_pairs,
 )
+from harness.points import AUC, WORST_LOG_LOSS, Accuracy, LogLoss, UserAUC, tied_pairs
 from harness.types import Instance, Item, Prediction
 
 CUT_OFFS: tuple[CutOff, ...] = tuple(

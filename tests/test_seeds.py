@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t
 
-from harness.metrics import AUC, HitRate, MeanOf, UserAUC
+from harness.metrics import HitRate, MeanOf
+from harness.points import AUC, UserAUC
 from harness.seeds import SeedInterval, over_seeds
 from harness.stats import interval
 

@@ -10,7 +10,8 @@ import pytest
 
 from harness.errors import InstanceFailed, NotApplicable
 from harness.exposure import ARP, Coverage
-from harness.metrics import MAP, MRR, NDCG, Accuracy, HitRate, LogLoss, MeanOf, Metric, Precision, Recall
+from harness.metrics import MAP, MRR, NDCG, HitRate, MeanOf, Metric, Precision, Recall
+from harness.points import Accuracy, LogLoss
 from harness.task import Task
 from harness.testing import TaskContract, check_task
 from harness.types import Catalogue, Event, Instance, Item, Prediction, Program, Split

@@ -15,7 +15,7 @@ from harness.errors import InstanceFailed, NotApplicable, RequestFailed
 from harness.exposure import Exposure
 from harness.metrics import Answer, CutOff, Metric
 from harness.runner import drive, solver
-from harness.scoring import Columns, chance_levels
+from harness.scoring import Asked, Columns
 from harness.stats import interval
 from harness.task import Task
 from harness.types import (
@@ -212,7 +212,7 @@ def _otherwise(instance: Instance) -> Instance:
 
 def _levels(task: Task, instances: Sequence[Instance]) -> Iterator[Finding]:
     judged = [metric for metric in task.metrics if not metric.diagnostic]
-    chance = chance_levels(judged, instances)
+    chance = Asked.of(judged, instances).chance
     for name, engine in _engines(instances).items():
         answers = _answers(task, engine, instances)
         for metric in judged:

@@ -18,7 +18,8 @@ from harness.engines.encode import Encoder, Trie
 from harness.engines.text import Backend, Probe, Probed
 from harness.engines.transformers import TransformersBackend
 from harness.errors import BadSetting, NotApplicable, RequestFailed
-from harness.metrics import AUC, Answer
+from harness.metrics import Answer
+from harness.points import AUC
 from harness.runner import drive
 from harness.task import Task
 from harness.tuning.base import Trainable
