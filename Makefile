@@ -7,12 +7,16 @@ BIN    := $(VENV)/bin
 MODELS ?= models
 RUNS   ?= runs
 REPORT ?= report
+THREADS ?= 1
+SYSTEM := chromium texlive-latex-base texlive-latex-recommended
 
-.PHONY: help install quickstart check lint test stress bench lock clean
+.PHONY: help install quickstart leaderboard system check lint test stress bench lock clean
 
 help:
 	@echo "make quickstart   set up, make a tiny model, evaluate it and the baselines on TALLRec, print a leaderboard"
+	@echo "make leaderboard  set up, make a model for each paper, evaluate all beside baselines, write the project's tables; an hour"
 	@echo "make test         set up and run everything: format, lint, types, all tests"
+	@echo "make system       a browser and LaTeX for the tests, where apt-get can install them"
 	@echo "make check        format, lint, types and the quick tests, in under a minute"
 	@echo "make install      set up only; LOCK=gpu for CUDA"
 	@echo "make stress       long kill and scale campaigns"
@@ -42,6 +46,19 @@ quickstart: install
 		$(BIN)/harness run --task tallrec --model simple:$$name --runs $(RUNS) || exit 1; done
 	$(BIN)/harness leaderboard --runs $(RUNS) --out $(REPORT)
 
+leaderboard: install
+	$(BIN)/harness data verify ml-100k
+	$(BIN)/python -m leaderboard.project --models $(MODELS) --runs $(RUNS)/project --threads $(THREADS)
+
+# Tests open the leaderboard's page in a browser and compile its tables; without these two they are skipped.
+system:
+	@{ command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null && \
+		kpsewhich booktabs.sty >/dev/null && exit; \
+	root=$$([ "$$(id -u)" = 0 ] || echo sudo -n); \
+	command -v apt-get >/dev/null && $$root true 2>/dev/null && $$root apt-get update -qq && \
+		$$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SYSTEM) || \
+		echo "the tests of the leaderboard's page and LaTeX need Chromium and pdflatex; on Debian: apt-get install $(SYSTEM)"
+
 lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -50,7 +67,7 @@ lint: install
 check: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal -m "not slow and not stress"
 
-test: check
+test: system check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "slow and not stress" -o timeout=1800 --durations=15
 
 stress: install

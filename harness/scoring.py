@@ -213,6 +213,7 @@ def _one(metric: Metric, columns: Columns, chance: float | None) -> dict[str, An
         "instances": len(rows),
         "chance": chance,
         "higher_is_better": metric.higher_is_better,
+        "diagnostic": metric.diagnostic,
     }
 
 

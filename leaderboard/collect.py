@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +49,6 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Reported:
-    """A table of a paper, as published."""
-
-    metric: str
-    source: str
-    note: str
-    own: str
-    """The column with the paper's own method."""
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Any]]
-    """The first entry of each says what the others are for."""
-
-
-@dataclass(frozen=True)
 class Standing:
     """Everybody who answered the same questions in the same protocol, best first."""
 
@@ -74,7 +58,6 @@ class Standing:
     headline: str
     metrics: Sequence[str]
     entries: Sequence[Entry]
-    reported: Sequence[Reported]
 
     @property
     def chance(self) -> Mapping[str, float]:
@@ -125,7 +108,6 @@ def _standing(entries: Sequence[Entry]) -> Standing:
         headline=headline,
         metrics=manifest["metrics"],
         entries=sorted(entries, key=place),
-        reported=reported(manifest["task"], manifest["split"], manifest["settings"], bool(manifest["sample"])),
     )
 
 
@@ -138,33 +120,3 @@ def _differing(settings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 def _reads(entry: Entry) -> bool:
     """Whether it is a language model, and the wording has a part in its answers."""
     return "weights" in entry.manifest["model"]
-
-
-def reported(task: str, split: str, settings: Mapping[str, Any], sampled: bool = False) -> list[Reported]:
-    """The published tables for this task, split and the settings that they name; a list names several values.
-
-    A table of one metric has `metric`, `columns` and `rows`; one of several has `metrics`, a `[table.methods]` with a
-    number for each, and `data`, what it is about. To `sampled` runs the note says that the paper's are of all.
-    """
-    folder = files("leaderboard") / "reference"
-    found = []
-    for file in sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name):
-        for table in tomllib.loads(file.read_text("utf-8"))["table"]:
-            wanted = (
-                (name, value if isinstance(value, list) else [value]) for name, value in table["settings"].items()
-            )
-            same = all(settings.get(name) in values for name, values in wanted)
-            if table["task"] == task and table["split"] == split and same:
-                found += _of_table(table, "; of all instances, and the rows above of a sample" if sampled else "")
-    return found
-
-
-def _of_table(table: Mapping[str, Any], more: str) -> list[Reported]:
-    said = (table["source"], table["note"] + more, table["own"])
-    if "methods" not in table:
-        return [Reported(table["metric"], *said, table["columns"], table["rows"])]
-    methods = table["methods"]
-    return [
-        Reported(metric, *said, ["data", *methods], [[table["data"], *(numbers[n] for numbers in methods.values())]])
-        for n, metric in enumerate(table["metrics"])
-    ]

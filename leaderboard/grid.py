@@ -30,8 +30,9 @@ from harness.stats import FEW
 from harness.store import read_scores
 from harness.task import Task
 from harness.tuning.recipe import find_recipe
-from leaderboard.collect import Reported, reported
-from leaderboard.tables import number, published, table
+from leaderboard.numbers import number
+from leaderboard.published import Reported, reported
+from leaderboard.tables import published, table
 
 Trained = tuple[tuple[str, Mapping[str, Any]], ...]
 """What a row was tuned on last: tasks with all their settings."""

@@ -1,64 +1,52 @@
-"""A standing as a picture: scores with their intervals, chance, and what the paper reports."""
+"""A leaderboard as pictures: scores, quality against cost, parts of the instances, few-shot curves."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from textwrap import wrap
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from leaderboard.build import sheet as sheet_of
 from leaderboard.collect import Standing
+from leaderboard.plot_cost import cost
+from leaderboard.plot_parts import parts
+from leaderboard.plot_scores import scores
+from leaderboard.plot_shots import ShotPoint, points_of, shots
+from leaderboard.plot_style import save, style
+from leaderboard.sheet import Sheet
 
-LONGEST = 48
-"""Characters of a name: a longer one, such as a path, would leave no room for the scores."""
-WIDTH = 60
-"""Characters of a line of the title, which takes its room from the scores, too."""
-OURS, REPORTED, CHANCE = "#0b6e99", "#b4540a", "#8a8a8a"
 
+def pictures(
+    sheet: Sheet, stem: Path, formats: Sequence[str] = ("svg", "png"), points: Sequence[ShotPoint] | None = None
+) -> list[Path]:
+    """Write all pictures for which `sheet` has the numbers, and return the files.
 
-def plot(standing: Standing, out: Path, formats: Sequence[str] = ("svg", "png")) -> list[Path]:
-    """Write one picture in each format and return the files; a standing without a complete run makes none."""
-    points = [(entry.model, found) for entry in standing.entries if (found := entry.metric(standing.headline))]
-    points = [(model, found) for model, found in points if found["value"] is not None]
-    if not points:
-        return []
-    reported = [
-        (f"{table.own}, {table.columns[0]}={row[0]} (reported)", row[table.columns.index(table.own)])
-        for table in standing.reported
-        for row in table.rows
-        if table.metric == standing.headline
-    ]
-    names = [model for model, _ in points] + [name for name, _ in reported]
-    title = wrap(" ".join(standing.title.replace(",", ", ").split()), WIDTH)
-    # No pyplot: it keeps figures alive and picks a window system.
-    figure = Figure(figsize=(8, 0.34 * len(names) + 1.1 + 0.2 * len(title)), layout="constrained")
-    axes = figure.subplots()
-    for place, (_, found) in enumerate(points):
-        low, high = found["low"], found["high"]
-        if low is not None:
-            axes.plot([low, high], [place, place], color=OURS, linewidth=2.2, solid_capstyle="round", alpha=0.55)
-        axes.plot(found["value"], place, "o", color=OURS, markersize=6.5)
-    for place, (_, value) in enumerate(reported, len(points)):
-        axes.plot(value, place, "D", color=REPORTED, markersize=5.5, markerfacecolor="white")
-    if standing.headline in standing.chance:
-        axes.axvline(standing.chance[standing.headline], color=CHANCE, linestyle=":", linewidth=1.2, zorder=0)
-    axes.set_yticks(range(len(names)), [_short(name) for name in names])
-    axes.invert_yaxis()
-    axes.set_xlabel(f"{standing.headline}, 95 % interval; dotted: chance")
-    axes.set_title("\n".join(title), fontsize=10, loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="x", alpha=0.25)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    files = [out.with_name(f"{out.name}.{kind}") for kind in formats]
-    with mpl.rc_context({"svg.hashsalt": "harness", "svg.fonttype": "none"}):
-        for file in files:
-            plain = {"Date": None} if file.suffix == ".svg" else {"Software": None}
-            figure.savefig(file, dpi=150, metadata=plain)
+    `stem` is a path without an ending: of `out/movie` are made `out/movie-scores.svg`, `-cost`, `-by-history`,
+    `-by-popularity` (and so on for each trait) and `-shots`, each in every format. `points` of few-shot curves are
+    those of the sheet's own lines if none are given. A sheet without a score makes none.
+    """
+    files = []
+    with style():
+        for what, figure in _figures(sheet, points):
+            if figure is not None:
+                name = stem.with_name(f"{stem.name}-{what}")
+                files += save(figure, name, formats, f"{sheet.headline}, {what.replace('-', ' ')}: {sheet.title}")
     return files
 
 
-def _short(name: str) -> str:
-    """The end of a name tells more: the folder of a model, its adapter."""
-    return name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
+def _figures(sheet: Sheet, points: Sequence[ShotPoint] | None) -> Iterator[tuple[str, Figure | None]]:
+    yield "scores", scores(sheet)
+    yield "cost", cost(sheet)
+    for breakdown in sheet.breakdowns:
+        yield "-".join(["by", *re.findall(r"\w+", breakdown.trait)]), parts(sheet, breakdown)
+    yield "shots", shots(sheet, points_of(sheet) if points is None else points)
+
+
+def plot(standing: Standing, out: Path, formats: Sequence[str] = ("svg", "png")) -> list[Path]:
+    """Write the scores of a standing and return the files; one without a complete run makes none."""
+    found = sheet_of(standing)
+    with style():
+        figure = scores(found)
+        return [] if figure is None else save(figure, out, formats, found.title)

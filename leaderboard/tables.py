@@ -1,88 +1,152 @@
-"""Standings as markdown for people and CSV for programs."""
+"""Sheets as markdown for people, and as CSV and JSON for programs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import groupby
-from math import inf
 from typing import Any
 
 import pandas as pd
 
-from harness.report import interval_note
-from leaderboard.collect import Entry, Reported, Standing
+from leaderboard.numbers import count, duration, interval, number, share
+from leaderboard.published import Reported
+from leaderboard.sheet import Breakdown, Card, Cell, Line, Sheet
+
+SCHEMA = 1
+"""Of the JSON; raised whenever a reader of it would have to change."""
+OURS = ("language model", "adapter", "baseline")
 
 
-def markdown(standings: Sequence[Standing]) -> str:
-    """One section a standing: ours, chance, and what the paper reports."""
-    return "\n".join(["# Leaderboard", "", *(line for standing in standings for line in _section(standing))]) + "\n"
+def markdown(sheets: Sequence[Sheet], title: str = "Leaderboard") -> str:
+    """One section a sheet: ours and chance, their parts, and what is reported."""
+    return "\n".join([f"# {title}", "", *(line for sheet in sheets for line in _section(sheet))]) + "\n"
 
 
-def frame(standings: Sequence[Standing]) -> pd.DataFrame:
-    """One row per run and metric, numbers unrounded; blank where a run is partial or a metric does not apply."""
+def frame(sheets: Sequence[Sheet]) -> pd.DataFrame:
+    """One row per line and metric, numbers unrounded; blank where a run is partial or a metric does not apply."""
     rows = [
         {
-            "standing": standing.title,
-            "model": entry.model,
-            "metric": name,
-            **{key: (entry.metric(name) or {}).get(key) for key in ("value", "low", "high", "chance", "unit", "units")},
-            "instances": entry.scores["instances"] if entry.scores else None,
-            "failure_rate": entry.scores["failure_rate"] if entry.scores else None,
-            "tie_rate": entry.scores["tie_rate"] if entry.scores else None,
-            "prompt_tokens": entry.scores["tokens"]["prompt"] if entry.scores else None,
-            "generated_tokens": entry.scores["tokens"]["generated"] if entry.scores else None,
-            "seconds": entry.seconds,
-            "chosen": str(entry.chosen) if entry.chosen else None,
-            "run": str(entry.path),
+            "standing": sheet.title,
+            "kind": line.kind,
+            "model": line.name,
+            "metric": column.name,
+            **{key: getattr(line.cells.get(column.name, Cell(None)), key) for key in ("value", "low", "high", "why")},
+            "place": line.cells.get(column.name, Cell(None)).place,
+            "level_with_best": line.cells.get(column.name, Cell(None)).level,
+            "chance": next((_value(other, column.name) for other in sheet.lines if other.kind == "chance"), None),
+            "instances": line.instances,
+            "failure_rate": line.failure_rate,
+            "parse_rate": line.parse_rate,
+            "prompt_tokens": line.tokens[0] if line.tokens else None,
+            "generated_tokens": line.tokens[1] if line.tokens else None,
+            "seconds": line.seconds,
+            "shots": line.shots,
+            "seed": line.seed,
+            "verdict": line.verdict.word if line.verdict else None,
+            "note": line.note,
+            "run": line.run,
         }
-        for standing in standings
-        for entry in standing.entries
-        for name in standing.metrics
+        for sheet in sheets
+        for line in sheet.lines
+        if line.kind != "chance"
+        for column in sheet.columns
+        if line.kind != "reported" or column.name in line.cells
     ]
-    return pd.DataFrame(rows)
+    whole = ("instances", "prompt_tokens", "generated_tokens", "shots", "seed")
+    return pd.DataFrame(rows).astype(dict.fromkeys(whole, "Int64"))
 
 
-def _section(standing: Standing) -> list[str]:
-    # What no run has, such as a language model's probability mass among baselines only, needs no column.
-    shown = [name for name in standing.metrics if any(_value(entry, name) is not None for entry in standing.entries)]
-    head = ["", "Model", *shown, "n", "failed", "tokens read / written", "time"]
-    places = iter(range(1, len(standing.entries) + 1))
-    body = [_row(entry, shown, places) for entry in standing.entries]
-    chance = ["", "*chance*", *(number(standing.chance.get(name)) for name in shown), "", "", "", ""]
-    lines = [f"## {standing.title}", "", *table(head, [*body, chance]), "", _note(standing), ""]
-    lines += [
-        line
-        for entry in standing.entries
-        if entry.scores and "not_applicable" in entry.scores
-        for line in (f"n/a: {entry.model}: {entry.scores['not_applicable']}.", "")
-    ]
-    for entry in standing.entries:
-        lines += [f"{entry.model}: {entry.chosen}.", ""] if entry.chosen else []
-    for trait in dict.fromkeys(trait for entry in standing.entries for trait in entry.strata):
-        lines += _broken_down(standing, trait)
-    return [*lines, *published(standing.reported)]
+def as_json(sheets: Sequence[Sheet], cards: Sequence[Card]) -> dict[str, Any]:
+    """Everything that the tables show, with the cards by the name of their run."""
+    return {
+        "schema": SCHEMA,
+        "tables": [asdict(sheet) for sheet in sheets],
+        "cards": {card.run: dict(card.facts) for card in cards},
+    }
 
 
-def _row(entry: Entry, metrics: Sequence[str], places: Any) -> list[str]:
-    if entry.scores is None:
-        return ["", f"{entry.model} (not complete)", *("" for _ in metrics), "", "", "", ""]
-    if "not_applicable" in entry.scores:
-        return ["", entry.model, *("n/a" for _ in metrics), "", "", "", ""]
-    cells = [_cell(entry.metric(name)) for name in metrics]
-    tokens = entry.scores["tokens"]
-    spent = f"{tokens['prompt']:,} / {tokens['generated']:,}" if tokens["prompt"] else ""
-    failed = f"{entry.scores['failure_rate']:.1%}"
-    return [str(next(places)), entry.model, *cells, str(entry.scores["instances"]), failed, spent, _time(entry)]
+def cards_markdown(cards: Sequence[Card]) -> str:
+    """What stands behind each number, a section a run."""
+    lines = ["# Run cards", ""]
+    for card in cards:
+        lines += [f"## {card.run}", "", *(f"* {name}: {said}" for name, said in card.facts.items()), ""]
+    return "\n".join(lines)
 
 
-def _broken_down(standing: Standing, trait: str) -> list[str]:
-    """The headline in each part of the instances, for the runs that say it."""
-    found = [(entry.model, entry.strata[trait]) for entry in standing.entries if trait in entry.strata]
-    parts = {name: part for _, own in found for name, part in own.items()}
-    names = sorted(parts, key=lambda name: -inf if parts[name]["over"] is None else parts[name]["over"])
-    head = ["Model", *(f"{name} (n={parts[name]['instances']})" for name in names)]
-    rows = [[model, *(_cell(own.get(name)) for name in names)] for model, own in found]
-    return [f"{standing.headline} by {trait}:", "", *table(head, rows), ""]
+def _section(sheet: Sheet) -> list[str]:
+    lines = [f"## {sheet.title}", ""]
+    lines += [" ".join(f"`{badge}`" for badge in sheet.badges), ""] if sheet.badges else []
+    lines += [*_table(sheet), ""]
+    for note in sheet.notes:
+        lines += [note, ""]
+    for line in sheet.lines:
+        if line.note and line.kind in OURS:
+            na = any(cell.why == "n/a" and line.instances is None for cell in line.cells.values())
+            lines += [f"n/a: {line.name}: {line.note}." if na else f"{line.name}: {line.note}.", ""]
+    for breakdown in sheet.breakdowns:
+        lines += [f"{sheet.headline} by {breakdown.trait}:", "", *_parts(breakdown), ""]
+    return [*lines, *_reported(sheet)]
+
+
+def _table(sheet: Sheet) -> list[str]:
+    names = [column.name for column in sheet.columns]
+    parsed = any(line.parse_rate is not None for line in sheet.lines)
+    head = ["", "Model", *names, "n", "failed", *(["parsed"] if parsed else []), "tokens read / written", "time"]
+    places = iter(range(1, len(sheet.lines) + 1))
+    rows = []
+    for line in (line for line in sheet.lines if line.kind != "reported"):
+        partial = any(cell.why == "not complete" for cell in line.cells.values())
+        ranked = line.kind in OURS and line.instances is not None
+        name = f"*{line.name}*" if line.kind == "chance" else f"{line.name} (not complete)" if partial else line.name
+        spent = f"{count(line.tokens[0])} / {count(line.tokens[1])}" if line.tokens else ""
+        cells = [_cell(line.cells.get(column)) for column in names]
+        about = [count(line.instances), share(line.failure_rate), *([share(line.parse_rate)] if parsed else [])]
+        rows.append([str(next(places)) if ranked else "", name, *cells, *about, spent, duration(line)])
+    return table(head, rows)
+
+
+def _parts(breakdown: Breakdown) -> list[str]:
+    head = ["Model", *(f"{part.name} (n={part.instances})" for part in breakdown.parts)]
+    return table(head, [[name, *(_cell(own.get(p.name)) for p in breakdown.parts)] for name, own in breakdown.rows])
+
+
+def _reported(sheet: Sheet) -> Iterator[str]:
+    """The published rows, a table for each source, with what is known to be wrong with some of them below."""
+    lines = [line for line in sheet.lines if line.kind == "reported"]
+    for source, group in groupby(lines, key=lambda line: line.source):
+        own = list(group)
+        names = [column.name for column in sheet.columns if any(column.name in line.cells for line in own)]
+        yield f"Reported, not measured here: {source}."
+        yield ""
+        marks = {note: f" ({n})" for n, note in enumerate(dict.fromkeys(one.note for one in own if one.note), 1)}
+        rows = [
+            [line.name + marks.get(line.note, ""), *(_cell(line.cells.get(name)) for name in names), _verdict(line)]
+            for line in own
+        ]
+        yield from table(["Reported", *names, "verdict"], rows)
+        yield ""
+        for said, mark in marks.items():
+            yield f"{mark.strip()} {said}."
+            yield ""
+
+
+def _verdict(line: Line) -> str:
+    return f"{line.verdict.word}: {line.verdict.why}" if line.verdict else ""
+
+
+def _cell(cell: Cell | None) -> str:
+    if cell is None or cell.why == "not complete":
+        return ""
+    if cell.value is None:
+        return cell.why
+    value = {"best": f"**{number(cell.value)}**", "second": f"<u>{number(cell.value)}</u>"}.get(cell.place)
+    between = interval(cell)
+    return f"{value or number(cell.value)}{'†' if cell.level else ''}{f' {between}' if between else ''}"
+
+
+def _value(line: Line, metric: str) -> float | None:
+    return line.cells[metric].value if metric in line.cells else None
 
 
 def published(reported: Sequence[Reported]) -> list[str]:
@@ -104,14 +168,6 @@ def _in_common(one: Reported) -> tuple[str, str, str, Sequence[str], str]:
     return one.source, one.note, one.own, one.columns, single
 
 
-def _note(standing: Standing) -> str:
-    found = (entry.metric(standing.headline) for entry in standing.entries)
-    made = next((metric for metric in found if metric), None)
-    if made is None:
-        return "No run is complete."
-    return f"Brackets: 95 % interval, {interval_note(made)}. Failed instances count as the worst answer."
-
-
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A markdown table, a line each."""
     columns = list(zip(head, *rows, strict=True))
@@ -121,29 +177,3 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
 
     return [line(head), line(["-" * width for width in widths]), *(line(row) for row in rows)]
-
-
-def _value(entry: Entry, metric: str) -> float | None:
-    found = entry.metric(metric)
-    return found["value"] if found else None
-
-
-def _cell(found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return "n/a"
-    if found["value"] is None:
-        return "undefined"
-    if found["low"] is None:
-        return number(found["value"])
-    return f"{number(found['value'])} [{number(found['low'])}, {number(found['high'])}]"
-
-
-def number(value: float | None) -> str:
-    """Four places; blank for nothing."""
-    return "" if value is None else f"{value:.4f}"
-
-
-def _time(entry: Entry) -> str:
-    if entry.cached:
-        return "(cached)"
-    return f"{entry.seconds:.1f} s" if entry.seconds < 120 else f"{entry.seconds / 60:.1f} min"

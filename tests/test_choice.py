@@ -18,6 +18,7 @@ from harness.signature import Sample
 from harness.store import read_manifest, read_scores
 from harness.tuning.selection import headline
 from harness.types import Generate
+from leaderboard.build import sheet
 from leaderboard.collect import collect
 from leaderboard.tables import frame, markdown
 from tests import engine_models
@@ -239,16 +240,16 @@ def test_the_leaderboard_says_it_below_the_table(harness: Harness) -> None:
     harness("--choose", "wording=A,B")
     harness("--set", "wording=A")
     chosen = "wording=B, chosen of 2 by HR@1 on 20 valid instances: 0.250 to 0.450"
-    standings = collect(Path("runs"))
-    text = markdown(standings)
+    sheets = [sheet(standing) for standing in collect(Path("runs"))]
+    text = markdown(sheets)
     assert text.count("chosen of") == 1
     titles = [f"## wording, {split}, version 1" for split in ("test", "valid")]
     assert [line for line in text.splitlines() if line.startswith("## ")] == titles
     assert f"\nm (fake, float32) [wording=B]: {chosen}.\n" in text, "another wording is no other protocol"
     assert "| m (fake, float32) [wording=A] |" in text
-    table = frame(standings)
-    said = table.dropna(subset="chosen")
-    assert set(zip(said["standing"], said["chosen"], strict=True)) == {("wording, test, version 1", chosen)}
+    table = frame(sheets)
+    said = table[table["note"] != ""]
+    assert set(zip(said["standing"], said["note"], strict=True)) == {("wording, test, version 1", chosen)}
 
 
 @pytest.mark.slow

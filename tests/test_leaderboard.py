@@ -24,8 +24,10 @@ from harness.stats import interval
 from harness.store import SCHEMA, Run, read_scores
 from harness.task import Task
 from harness.types import Catalogue, Event, Instance, Item, Key, Reply, Request, Split, Text
+from leaderboard.build import sheet
 from leaderboard.collect import collect
-from leaderboard.plots import plot
+from leaderboard.plots import pictures
+from leaderboard.sheet import Cell, Sheet
 from leaderboard.tables import frame, markdown
 from tests.fakes import Coins, Shelf, noisy, text_engine
 
@@ -56,6 +58,10 @@ def make_run(
     return path
 
 
+def sheets(runs: Path, task: str | None = None) -> list[Sheet]:
+    return [sheet(standing) for standing in collect(runs, task)]
+
+
 def some_fail(key: Key, request: Request) -> Reply | RequestFailed:
     return RequestFailed("too long") if key.instance.endswith("3") else noisy(key, request)
 
@@ -82,23 +88,23 @@ def test_runs_of_different_questions_never_share_a_table(runs: Path) -> None:
 def test_the_best_comes_first_and_a_partial_run_is_blank(runs: Path) -> None:
     (standing,) = (one for one in collect(runs) if one.title == "coins, test, version 1")
     assert [entry.model for entry in standing.entries] == ["noisy", "failing", "half"]
-    table = markdown([standing]).splitlines()
+    table = markdown([sheet(standing)]).splitlines()
     (half,) = (line for line in table if "half" in line)
     assert [cell.strip() for cell in half.split("|")[2:-1]] == ["half (not complete)", "", "", "", "", ""]
     (failing,) = (line for line in table if "failing" in line)
-    assert "10.0%" in failing
+    assert "10.0 %" in failing
     assert "*chance*" in table[table.index(half) + 1]
 
 
 def test_every_line_of_a_table_has_the_same_columns(runs: Path) -> None:
-    blocks = [block for block in markdown(collect(runs)).split("\n\n") if block.startswith("|")]
+    blocks = [block for block in markdown(sheets(runs)).split("\n\n") if block.startswith("|")]
     assert len(blocks) == 3
     for block in blocks:
         assert len({line.count("|") for line in block.splitlines()}) == 1
 
 
 def test_numbers_for_programs_are_unrounded(runs: Path, tmp_path: Path) -> None:
-    frame(collect(runs)).to_csv(tmp_path / "table.csv", index=False)
+    frame(sheets(runs)).to_csv(tmp_path / "table.csv", index=False)
     rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
     (noisy_row,) = (row for row in rows if row["model"] == "noisy" and row["metric"] == "AUC")
     assert len(noisy_row["value"]) > 8
@@ -110,7 +116,7 @@ def test_what_does_not_apply_says_why(runs: Path) -> None:
     path = make_run(runs, Coins(), "users only", text_engine(), finish=False)
     with Run.open(path, {"identity": __import__("json").loads((path / "run.json").read_text())["identity"]}) as run:
         run.finish(not_applicable(Coins.metrics, "needs a known user"))
-    text = markdown(collect(runs, "coins"))
+    text = markdown(sheets(runs, "coins"))
     assert "n/a: users only: needs a known user." in text
 
 
@@ -175,7 +181,7 @@ def test_a_second_table_says_how_everybody_does_in_each_part(tmp_path: Path) -> 
     make_run(tmp_path, Readers(), "newcomers", text_engine(newcomers))
     make_run(tmp_path, Readers(), "first", text_engine(first_book))
     make_run(tmp_path, Readers(), "half", text_engine(), finish=False)
-    text = markdown(collect(tmp_path)).splitlines()
+    text = markdown(sheets(tmp_path)).splitlines()
     start = text.index("HR@1 by history:") + 2
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text[start : start + 4]]
     assert cells[0] == ["Model", "up to 1 (n=40)", "over 1, up to 3 (n=40)", "over 3, up to 9 (n=20)"]
@@ -195,7 +201,7 @@ def test_what_is_shown_stands_in_every_table_without_an_interval(tmp_path: Path)
         "ARP@1": 0.0,
         "Gini@1": 0.9,
     }
-    lines = markdown([standing]).splitlines()
+    lines = markdown([sheet(standing)]).splitlines()
     (row,) = (line for line in lines if "| 2 | first" in line)
     assert [cell.strip() for cell in row.split("|")][4:7:2] == ["0.1000", "0.9000"]
     assert "  Coverage@1  0.1000" in run_table(theirs).splitlines()
@@ -203,7 +209,7 @@ def test_what_is_shown_stands_in_every_table_without_an_interval(tmp_path: Path)
     assert (found["Coverage@1"].ours, found["Coverage@1"].theirs) == (0.8, 0.1)
     assert found["Coverage@1"].method == "undefined"
     assert found["ARP@1"].low > 0
-    assert frame([standing])["low"].isna().sum() == 4
+    assert frame([sheet(standing)])["low"].isna().sum() == 4
 
 
 def test_published_numbers_stand_beside_ours_and_are_marked(tmp_path: Path) -> None:
@@ -212,20 +218,22 @@ def test_published_numbers_stand_beside_ours_and_are_marked(tmp_path: Path) -> N
     from tasks.tallrec import TALLRec
 
     perform(Job(TALLRec(), Model.parse("simple:constant"), runs=tmp_path / "runs"), lambda line: None)
-    (standing,) = collect(tmp_path / "runs")
-    text = markdown([standing])
-    assert "Reported by the paper, not measured here: AUC, arXiv:2305.00447, Table 1." in text
-    assert "| 256 | 0.5289  | 0.5420 | 0.5225 | 0.5407 | 0.5344   | 0.5394    | 0.7198      |" in text
-    files = plot(standing, tmp_path / "plots" / "movie")
-    svg = files[0].read_text()
-    for said in ("simple:constant", "TALLRec, K=256 (reported)", "AUC, 95 % interval; dotted: chance"):
-        assert said in svg
-    again = plot(standing, tmp_path / "again" / "movie")
-    assert again[0].read_bytes() == files[0].read_bytes()
+    (made,) = sheets(tmp_path / "runs")
+    text = markdown([made])
+    assert "Reported, not measured here: arXiv:2305.00447, Table 1." in text
+    (row,) = (line for line in text.splitlines() if line.startswith("| TALLRec, K=256"))
+    assert [cell.strip() for cell in row.split("|")[2:-1]] == ["0.7198", "not attempted: no run of LLaMA"]
+    (told,) = (line for line in made.lines if line.name == "TALLRec, K=256, MovieLens-100K")
+    assert (told.kind, told.cells, told.run, told.shots) == ("reported", {"AUC": Cell(0.7198)}, None, 256)
+    table = frame([made])
+    assert set(table[table["kind"] == "reported"]["verdict"]) == {"not attempted"}
+    svg = next(file for file in pictures(made, tmp_path / "plots" / "movie") if file.name == "movie-scores.svg")
+    for said in ("simple:constant", "TALLRec, K=256"):
+        assert said in svg.read_text()
 
 
 def test_a_standing_without_a_complete_run_has_no_plot(tmp_path: Path) -> None:
     make_run(tmp_path / "runs", Coins(), "half", text_engine(), finish=False)
-    (standing,) = collect(tmp_path / "runs")
-    assert plot(standing, tmp_path / "plot") == []
-    assert "No run is complete." in markdown([standing])
+    (made,) = sheets(tmp_path / "runs")
+    assert pictures(made, tmp_path / "plot") == []
+    assert "No run is complete." in markdown([made])

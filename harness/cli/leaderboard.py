@@ -1,40 +1,71 @@
-"""`harness leaderboard`: tables and pictures from run directories."""
+"""`harness leaderboard`: tables, a page and pictures from run directories."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.options import runs_option
+from harness.cli.options import json_option, runs_option
+
+if TYPE_CHECKING:
+    from leaderboard.sheet import Card, Sheet
 
 
 @click.command()
 @runs_option
 @click.option("--task", metavar="NAME", help="Only this task.")
+@click.option("--title", default="Leaderboard", show_default=True, help="What the page and the tables are called.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Write the files here, too.")
-def leaderboard(runs: Path, task: str | None, out: Path | None) -> None:
-    """Compare all runs of the same questions; write markdown, CSV and plots with --out."""
+@json_option
+def leaderboard(runs: Path, task: str | None, title: str, out: Path | None, as_json: bool) -> None:
+    """Compare all runs of the same questions, and stand them beside the papers' numbers.
+
+    With --out: leaderboard.md, .csv, .tex, .json and .html, cards.md with what stands behind each number, and plots.
+    """
+    from harness.card import card
     from harness.errors import MissingData
+    from harness.progress import progress_bar
+    from leaderboard.build import sheet
     from leaderboard.collect import collect
-    from leaderboard.tables import frame, markdown
+    from leaderboard.sheet import Card
+    from leaderboard.tables import as_json as tables_json
+    from leaderboard.tables import markdown
 
     standings = collect(runs, task)
     if not standings:
         raise MissingData(f"no runs below {runs}; make one with `harness run`, or name their folder with --runs")
-    text = markdown(standings)
-    click.echo(text, nl=False)
-    if out is None:
-        return
-    from harness.store import plain_disk_errors
-    from leaderboard.plots import plot
+    sheets = []
+    with progress_bar("comparing, tables", len(standings)) as bar:
+        for standing in standings:
+            sheets.append(sheet(standing))
+            bar.advance()
+    cards = [Card(str(entry.path), card(entry.path)) for standing in standings for entry in standing.entries]
+    text = markdown(sheets, title)
+    click.echo(json.dumps(tables_json(sheets, cards), indent=2) if as_json else text, nl=as_json)
+    if out is not None:
+        _write(out, sheets, cards, title, text)
+        click.echo(f"written to {out}: leaderboard.md, .csv, .tex, .json, .html, cards.md and plots", err=True)
+
+
+def _write(out: Path, sheets: Sequence[Sheet], cards: Sequence[Card], title: str, text: str) -> None:
+    from harness.store import plain_disk_errors, write_json
+    from leaderboard.html import page
+    from leaderboard.latex import latex
+    from leaderboard.plots import pictures
+    from leaderboard.tables import as_json, cards_markdown, frame
 
     with plain_disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         (out / "leaderboard.md").write_text(text, "utf-8")
-        frame(standings).to_csv(out / "leaderboard.csv", index=False)
-        for standing in standings:
-            words = re.findall(r"\w+", standing.title)
-            plot(standing, out / "-".join([*words, standing.key]))
-    click.echo(f"written to {out}: leaderboard.md, leaderboard.csv and a plot for each table", err=True)
+        (out / "leaderboard.tex").write_text(latex(sheets), "utf-8")
+        (out / "leaderboard.html").write_text(page(sheets, cards, title), "utf-8")
+        (out / "cards.md").write_text(cards_markdown(cards), "utf-8")
+        frame(sheets).to_csv(out / "leaderboard.csv", index=False)
+        write_json(out / "leaderboard.json", as_json(sheets, cards))
+        for sheet in sheets:
+            pictures(sheet, out / "-".join([*re.findall(r"\w+", sheet.title), sheet.key]))
