@@ -168,6 +168,7 @@ def _reported(row: Sequence[Published], columns: Sequence[Column], standing: Sta
         note="; ".join(dict.fromkeys(defect for number in shown for defect in number.defects)),
         source=". ".join(said for said in (first.source, first.note) if said),
         shots=first.shots,
+        own=first.own,
         verdict=overall(verdicts(shown, standing.entries)),
     )
 

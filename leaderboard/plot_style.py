@@ -173,8 +173,8 @@ def scored(sheet: Sheet) -> list[Line]:
 
 
 def reported(sheet: Sheet) -> list[Line]:
-    """The rows with a headline score that a paper gives."""
-    return [line for line in sheet.lines if line.kind == "reported" and _has(sheet, line)]
+    """The published rows with the headline: of the paper's own method, which its other rows would bury in a picture."""
+    return [line for line in sheet.lines if line.kind == "reported" and line.own and _has(sheet, line)]
 
 
 def chance(sheet: Sheet) -> float | None:

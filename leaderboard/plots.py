@@ -8,8 +8,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from leaderboard.build import sheet as sheet_of
-from leaderboard.collect import Standing
 from leaderboard.plot_cost import cost
 from leaderboard.plot_parts import parts
 from leaderboard.plot_scores import scores
@@ -42,11 +40,3 @@ def _figures(sheet: Sheet, points: Sequence[ShotPoint] | None) -> Iterator[tuple
     for breakdown in sheet.breakdowns:
         yield "-".join(["by", *re.findall(r"\w+", breakdown.trait)]), parts(sheet, breakdown)
     yield "shots", shots(sheet, points_of(sheet) if points is None else points)
-
-
-def plot(standing: Standing, out: Path, formats: Sequence[str] = ("svg", "png")) -> list[Path]:
-    """Write the scores of a standing and return the files; one without a complete run makes none."""
-    found = sheet_of(standing)
-    with style():
-        figure = scores(found)
-        return [] if figure is None else save(figure, out, formats, found.title)

@@ -67,6 +67,8 @@ class Line:
     """Why it is n/a, how its option was chosen, or why a reported number is no good target."""
     source: str = ""
     """Of a reported row: where it stands, and what is said of the whole table."""
+    own: bool = False
+    """A reported row of the paper's own method."""
     verdict: Verdict | None = None
     """Of reported rows only."""
     shots: int | None = None

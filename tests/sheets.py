@@ -29,7 +29,7 @@ def line(name: str, kind: Kind, score: Cell, seconds: float, tokens: tuple[int, 
 
 
 def reported(k: int, score: float) -> Line:
-    return Line(f"TALLRec, K={k}", "reported", {HEADLINE: Cell(score)})
+    return Line(f"TALLRec, K={k}", "reported", {HEADLINE: Cell(score)}, own=True)
 
 
 def breakdown(trait: str, parts: Sequence[Part], names: Sequence[str]) -> Breakdown:

@@ -13,8 +13,6 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -22,7 +20,6 @@ from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from leaderboard.plot_cost import cost
-from leaderboard.plot_labels import Box, place
 from leaderboard.plot_parts import parts
 from leaderboard.plot_scores import scores
 from leaderboard.plot_shots import ShotPoint, points_of, shots
@@ -335,36 +332,6 @@ def test_names_hide_neither_each_other_nor_points_even_in_a_crowd(drawn: Mapping
 def _markers(axes: Axes) -> list[tuple[float, float]]:
     single = [curve.get_xydata()[0] for curve in axes.lines if curve.get_marker() not in ("None", "", None)]
     return [tuple(axes.transData.transform(at)) for at in single]
-
-
-Pair = tuple[float, float]
-sizes = st.tuples(st.floats(5, 120), st.floats(5, 12))
-spots = st.tuples(st.floats(0, 500), st.floats(0, 300))
-
-
-@given(st.lists(st.tuples(spots, sizes), max_size=6))
-@settings(max_examples=20)
-def test_every_name_keeps_its_size_and_stays_inside(names: list[tuple[Pair, Pair]]) -> None:
-    within = Box(0, 0, 500, 300)
-    anchors, wanted = [anchor for anchor, _ in names], [size for _, size in names]
-    boxes = place(anchors, wanted, within)
-    assert boxes == place(anchors, wanted, within)
-    for box, (wide, high) in zip(boxes, wanted, strict=True):
-        assert (box.right - box.left, box.top - box.bottom) == pytest.approx((wide, high))
-        assert box.left >= -1e-9
-        assert box.bottom >= -1e-9
-        assert box.right <= 500 + 1e-9
-        assert box.top <= 300 + 1e-9
-    for a, b in combinations(boxes, 2):  # so few fit beside each other wherever their points are
-        assert a.right <= b.left or b.right <= a.left or a.top <= b.bottom or b.top <= a.bottom
-
-
-def test_a_name_with_free_room_stands_right_of_its_point() -> None:
-    (box,) = place([(100, 100)], [(50, 10)], Box(0, 0, 500, 300), [Box(96, 96, 104, 104)])
-    assert 104 <= box.left <= 110
-    assert (box.bottom + box.top) / 2 == pytest.approx(100)
-    (box,) = place([(490, 100)], [(50, 10)], Box(0, 0, 500, 300), [Box(486, 96, 494, 104)])
-    assert box.right <= 486 or box.bottom >= 104 or box.top <= 96
 
 
 SEEN: Mapping[str, Sequence[Sequence[float]]] = {
