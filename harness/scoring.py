@@ -56,6 +56,9 @@ class Tally:
     failures: Counter[str] = field(default_factory=Counter)
     instances: int = 0
     tied: int = 0
+    wrote: int = 0
+    """Answers that a model wrote, and of them those that name an item."""
+    named: int = 0
     tokens: list[int] = field(default_factory=lambda: [0, 0])
 
     def add(self, record: Record) -> None:
@@ -72,6 +75,8 @@ class Tally:
             self.failures[record.failure] += 1
         self.instances += 1
         self.tied += record.tied
+        self.wrote += record.tokens[1] > 0
+        self.named += record.tokens[1] > 0 and bool(record.top)
         self.tokens = [total + more for total, more in zip(self.tokens, record.tokens, strict=True)]
 
 
@@ -150,8 +155,9 @@ def score(
     """The content of `scores.json`. A metric that no record has a row for is null: it does not apply.
 
     The tie rate is the share of instances with tied candidates, or of liked and disliked pairs where each instance
-    has one candidate only. `strata` maps a trait to where the parts end that the first metric is broken down by, each
-    end in the part below it. A part without instances is left out, and an instance without the trait is in none.
+    has one candidate only; the parse rate that of written answers that name an item. `strata` maps a trait to where
+    the parts end that the first metric is broken down by, each end in the part below it. A part without instances is
+    left out, and an instance without the trait is in none.
     `chance` and `candidates` are what `Asked` says of the instances.
     """
     headline = metrics[0]
@@ -168,6 +174,8 @@ def score(
         "failures": dict(sorted(tally.failures.items())),
         "failure_rate": tally.failures.total() / tally.instances if tally.instances else None,
         "tie_rate": ties,
+        # Texts for a later stage need name nothing, and a diagnosis is all that such a task has for a headline.
+        "parse_rate": tally.named / tally.wrote if tally.wrote and not headline.diagnostic else None,
         "tokens": {"prompt": tally.tokens[0], "generated": tally.tokens[1]},
         "candidates": list(candidates) if candidates else None,
         "metrics": {
@@ -191,6 +199,7 @@ def not_applicable(metrics: Sequence[Metric], reason: str) -> dict[str, Any]:
         "failures": {},
         "failure_rate": None,
         "tie_rate": None,
+        "parse_rate": None,
         "tokens": {"prompt": 0, "generated": 0},
         "candidates": None,
         "metrics": {metric.name: None for metric in metrics},

@@ -85,15 +85,14 @@ def _line(entry: Entry, columns: Sequence[Column]) -> Line:
         return replace(
             line, cells={column.name: Cell(None, why="n/a") for column in columns}, note=scores["not_applicable"]
         )
-    read, written = scores["tokens"]["prompt"], scores["tokens"]["generated"]
-    unread = scores["failures"].get("Unparseable", 0)
+    tokens = scores["tokens"]["prompt"], scores["tokens"]["generated"]
     return replace(
         line,
         cells={column.name: _cell(entry.metric(column.name)) for column in columns},
         instances=scores["instances"],
         failure_rate=scores["failure_rate"],
-        parse_rate=1 - unread / scores["instances"] if written and scores["instances"] else None,
-        tokens=(read, written) if read else None,
+        parse_rate=scores.get("parse_rate"),
+        tokens=tokens if any(tokens) else None,
         seconds=None if entry.cached else entry.seconds,
         cached=entry.cached,
         note=str(entry.chosen) if entry.chosen else "",

@@ -15,7 +15,8 @@ from harness.engines import FunctionEngine
 from harness.metrics import HitRate, MeanOf, Metric
 from harness.paired import contrast, holm
 from harness.points import AUC
-from harness.scoring import aligned
+from harness.scoring import aligned, score
+from harness.store import SCHEMA, Record, Run
 from harness.types import Choose, Instance, Key, Reply, Request, Scores, Split
 from leaderboard.build import sheet
 from leaderboard.collect import collect
@@ -131,14 +132,13 @@ def test_kinds_of_rows_and_what_they_were_trained_on(runs: Path) -> None:
     assert told(like(weights="w", adapter="a", tuned={"shots": 16, "seed": 0})) == ("adapter", 16, 0)
 
 
-@pytest.mark.parametrize(("written", "rate"), [(3, 0.95), (0, None)])
-def test_the_parse_rate_is_of_those_who_write(runs: Path, written: int, rate: float | None) -> None:
-    (standing,) = collect(runs)
-    entry = standing.entries[0]
-    assert entry.scores is not None
-    scores = {**entry.scores, "failures": {"Unparseable": 10}, "tokens": {"prompt": 9, "generated": written}}
-    line = sheet(replace(standing, entries=[replace(entry, scores=scores)]), METRICS).lines[0]
-    assert (line.parse_rate, line.tokens) == (rate, (9, written))
+def test_the_parse_rate_is_of_those_who_write(tmp_path: Path) -> None:
+    told = [((9, 3), ("a",)), ((9, 3), ("b", "a")), ((9, 3), ()), ((9, 0), ())]
+    with Run.open(tmp_path, {"schema": SCHEMA, "identity": {"run": "r"}}) as run:
+        for n, (tokens, top) in enumerate(told):
+            run.append(Record(str(n), "u", {"HR@1": (0.0,), "luck": (1.0,)}, {}, top, False, {}, tokens))
+    assert score(tmp_path, [HitRate(1)], {})["parse_rate"] == 2 / 3
+    assert score(tmp_path, [MeanOf("luck")], {})["parse_rate"] is None, "a text for a later stage need name nothing"
 
 
 def test_csv_and_json_have_what_the_table_has(runs: Path) -> None:

@@ -14,6 +14,9 @@ from harness.cli.options import json_option, make_task, set_option, split_option
 from harness.errors import RequestFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness.comparison import Comparison, Flip
     from harness.engines.encode import Encoder
     from harness.types import Request
 
@@ -138,63 +141,111 @@ def check(task_name: str, settings: tuple[str, ...], split: Any) -> None:
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.option(
+    "--card", "as_card", is_flag=True, help="What stands behind the scores: data, versions, hardware, command."
+)
 @click.option("--texts", "as_texts", is_flag=True, help="What the model wrote, instance by instance.")
+@click.option("--records", "count", type=click.IntRange(min=1), metavar="N", help="The first N instances, one a line.")
 @json_option
-def show(paths: tuple[Path, ...], as_texts: bool, as_json: bool) -> None:
-    """Show run directories: scores, intervals, failures, cost; or the texts."""
+def show(paths: tuple[Path, ...], as_card: bool, as_texts: bool, count: int | None, as_json: bool) -> None:
+    """Show runs: scores, intervals, failures, cost; a folder of runs is listed, one line for each."""
     from harness import choice
-    from harness.report import run_table, texts
+    from harness.card import card
+    from harness.report import card_table, record_lines, run_lines, run_table, runs_below, texts
     from harness.store import read_manifest, read_scores
 
-    if as_texts and as_json:
-        raise click.UsageError("--texts prints texts for reading; leave --json out, and see records.jsonl in the run")
-    if as_texts:
-        for path in paths:
-            read_manifest(path)
-            click.echo(texts(path))
-        return
-
+    if (as_card, as_texts, count is not None).count(True) > 1:
+        raise click.UsageError("--card, --texts and --records show different things; give one of them")
+    if as_json and (as_texts or count is not None):
+        what = "texts" if as_texts else "records"
+        raise click.UsageError(f"--{what} prints for reading; leave --json out, and see records.jsonl in the run")
+    below = {path: runs_below(path) for path in paths}
+    runs = [run for found in below.values() for run in found]
     if as_json:
-        found = [{"manifest": read_manifest(p), "scores": read_scores(p), "chosen": choice.as_json(p)} for p in paths]
+        found = [
+            {
+                "run": str(run),
+                "manifest": read_manifest(run),
+                "scores": read_scores(run),
+                "chosen": choice.as_json(run),
+                "card": card(run),
+            }
+            for run in runs
+        ]
         click.echo(json.dumps(found, indent=2))
-        return
-    for path in paths:
-        click.echo(run_table(path))
+    elif as_card:
+        click.echo("\n\n".join(map(card_table, runs)))
+    elif as_texts or count is not None:
+        for run in runs:
+            click.echo(texts(run) if count is None else record_lines(run, count))
+    else:
+        for path, inside in below.items():
+            click.echo(run_table(path) if inside == [path] else run_lines(inside))
 
 
 @click.command()
-@click.argument("ours", type=click.Path(path_type=Path))
-@click.argument("theirs", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="The other side; may be repeated. Each side is then the mean of its runs, such as several seeds.",
+)
+@click.option("--flips", "count", type=click.IntRange(min=1), metavar="N", help="The N instances that changed most.")
 @json_option
-def compare(ours: Path, theirs: Path, as_json: bool) -> None:
-    """Compare two runs of the same instances: paired differences, and the largest gap between single answers."""
-    from dataclasses import asdict
+def compare(paths: tuple[Path, ...], against: tuple[Path, ...], count: int | None, as_json: bool) -> None:
+    """Compare runs of the same instances, paired: the first RUN with each other one, or all of them with --against.
 
+    Shows each metric's difference with its 95 % interval, the two-sided p-value, the same after Holm's correction for
+    all that is shown but diagnostics, and the smallest true difference that would be found four times in five. --json
+    prints an object, and a list of them where there are several comparisons.
+    """
     from harness import registry
-    from harness.comparison import compare as compare_runs
+    from harness.comparison import compare_sides, corrected, flips
+    from harness.report import comparison_table, corrected_note
     from harness.store import read_manifest
 
-    kind = registry.task_kind(read_manifest(ours)["task"])
-    found = compare_runs(ours, theirs, {metric.name: metric for metric in kind.metrics})
+    ours, others = (paths, [against]) if against else (paths[:1], [(path,) for path in paths[1:]])
+    if not others:
+        raise click.UsageError("one run has nothing to be compared with; name another, or give --against")
+    for side in (ours, *others):
+        if twice := [path for path in side if side.count(path) > 1]:
+            raise click.UsageError(f"{twice[0]} is named twice on one side, and would count as two runs")
+    metrics = {metric.name: metric for metric in registry.task_kind(read_manifest(ours[0])["task"]).metrics}
+    found = [compare_sides(ours, theirs, metrics) for theirs in others]
+    adjusted = corrected(found)
+    headline = next(iter(metrics.values()))
+    changed = [flips(ours, theirs, headline, count) if count else [] for theirs in others]
     if as_json:
-        click.echo(json.dumps(_finite(asdict(found)), indent=2))
+        made = [_plain(*one) for one in zip(found, adjusted, changed, strict=True)]
+        click.echo(json.dumps(made[0] if len(made) == 1 else made, indent=2))
         return
-    click.echo(f"{found.instances} instances; ours {ours}, theirs {theirs}")
-    for one in found.differences:
-        low, high, unit, units, method = one.interval
-        line = f"  {one.metric}  {one.ours:.4f} - {one.theirs:.4f} = {one.ours - one.theirs:+.4f}"
-        if method != "undefined":
-            line += f"  [{low:+.4f}, {high:+.4f}]  95 %, paired {method} over {units} {unit}s"
-        click.echo(line)
-    for fact, gap in sorted(found.gaps.items()):
-        click.echo(f"  largest gap in {fact}: {gap:.3g}")
+    for one, p, flipped in zip(found, adjusted, changed, strict=True):
+        click.echo(comparison_table(one, p, flipped))
+    click.echo(corrected_note(adjusted))
 
 
-def _finite(thing: Any) -> Any:
-    """The same with null for every number that JSON has no word for."""
-    if isinstance(thing, dict):
-        return {name: _finite(value) for name, value in thing.items()}
-    if isinstance(thing, (list, tuple)):
-        return [_finite(value) for value in thing]
-    return None if isinstance(thing, float) and not isfinite(thing) else thing
+def _plain(comparison: Comparison, adjusted: Mapping[str, float], flips: Sequence[Flip]) -> dict[str, Any]:
+    """Plain data, with null for every number that JSON has no word for."""
+    ours, theirs = ([str(path) for path in side] for side in comparison.sides)
+    made = {}
+    for name, one in comparison.differences.items():
+        facts = {
+            **one._asdict(),
+            "value": one.value,
+            "few": one.few,
+            "detectable": one.detectable(),
+            "diagnostic": name in comparison.diagnostics,
+            "adjusted": adjusted.get(name),
+        }
+        made[name] = {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in facts.items()}
+    return {
+        "ours": ours,
+        "theirs": theirs,
+        "instances": comparison.instances,
+        "differences": made,
+        "gaps": dict(comparison.gaps),
+        "flips": [flip._asdict() for flip in flips],
+    }
