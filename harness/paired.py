@@ -2,7 +2,8 @@
 
 The instances are drawn anew for both sides at once, by the units of `harness.stats`. Not a permutation test: swapping
 rows between systems would mix their score scales, which a rank statistic such as AUC does not survive. A side may be
-several runs that differ in the seed: its score is their mean, and their spread counts as in `harness.seeds`.
+several runs that differ in the seed: its score is their mean, and their spread counts as in `harness.seeds`. Hits and
+misses of independent instances, one run a side, have a theory of their own (`harness.hits`).
 
 A difference that is tested against a limit is found with probability `power` if it is as large beyond it as
 `detectable` says: the quantile of the test and that of the power, in standard errors (Bloom 1995, "Minimum detectable
@@ -19,6 +20,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.hits import are_hits, score_interval
 from harness.metrics import Metric, Rows, Users
 from harness.seeds import half_width, mean_weigher
 from harness.stats import FEW, LEVEL, TOO_FEW, Spread, replicates, spread_of, t_quantile, unit_of
@@ -45,9 +47,9 @@ class Contrast(NamedTuple):
     level: float
     unit: Literal["user", "instance"]
     units: int
-    method: Literal["bootstrap", "jackknife-t", "cochran-cox-t", "undefined"]
+    method: Literal["bootstrap", "jackknife-t", "cochran-cox-t", "score", "undefined"]
     freedom: float
-    """Degrees of freedom of the error: those of its weakest part, and inf for the bootstrap."""
+    """Degrees of freedom of the error: those of its weakest part, and inf for bootstrap and score."""
 
     @property
     def value(self) -> float:
@@ -104,6 +106,11 @@ def contrasts(
     if not metric.resampled or units < TOO_FEW:
         theirs = float(scores[against].mean())
         return [_undefined((float(own.mean()), theirs), unit, units, level) for own in scores]
+    if are_hits(metric, sides, users):
+        return [
+            _of_hits(own[0] - sides[against][0], (float(score[0]), float(scores[against][0])), level)
+            for own, score in zip(sides, scores, strict=True)
+        ]
     values = replicates([mean_weigher(metric, side, users) for side in sides], users, seed, draws)
     return [
         _contrast(own, scores[against], spread_of(value - values[against], users), level)
@@ -135,6 +142,15 @@ def _contrast(ours: Scores, theirs: Scores, tested: Spread, level: float) -> Con
     error, freedom = sqrt(sum(variance for variance, _ in parts)), min(freedom for _, freedom in parts)
     found = value - half, value + half, error, _p(value, parts)
     return Contrast(*means, *found, level, tested.unit, tested.units, method, freedom)
+
+
+def _of_hits(gaps: Rows, means: tuple[float, float], level: float) -> Contrast:
+    """The test is the score interval's own, of a difference of 0: McNemar's."""
+    won, lost, count = int((gaps > 0).sum()), int((gaps < 0).sum()), len(gaps)
+    p = 2 * NormalDist().cdf(-abs(won - lost) / sqrt(won + lost)) if won + lost else 1.0
+    error = sqrt(float(gaps.var()) / count)
+    ends = score_interval(won, lost, count, level)
+    return Contrast(*means, *ends, error, p, level, "instance", count, "score", inf)
 
 
 def _bootstrapped(means: tuple[float, float], tested: Spread, level: float) -> Contrast:

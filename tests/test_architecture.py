@@ -17,6 +17,7 @@ LAYERS += [
     "signature",
     "stats",
     "seeds",
+    "hits",
     "paired",
     "model",
     "engines",
