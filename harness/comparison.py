@@ -95,24 +95,30 @@ def corrected(comparisons: Sequence[Comparison]) -> list[dict[str, float]]:
     return found
 
 
-def check_pairing(paths: Sequence[Path]) -> None:
-    """Nothing, if all are complete runs of the same instances. StaleRun: one is not, and why."""
-    manifests = [_complete(path) for path in paths]
+def check_pairing(paths: Sequence[Path], *, protocol: bool = False) -> list[Manifest]:
+    """The manifests of complete runs of the same instances, and of the same `protocol` if that is asked for.
+
+    StaleRun: one of them is not, and why.
+    """
+    manifests: list[Manifest] = [_complete(path) for path in paths]
     for path, manifest in zip(paths, manifests, strict=True):
-        if found := differences(manifests[0], manifest):
+        if found := differences(manifests[0], manifest, protocol=protocol):
             raise StaleRun(f"{paths[0]} and {path} do not pair, since they differ in {'; '.join(found)}")
+    return manifests
 
 
-def differences(ours: Manifest, theirs: Manifest) -> list[str]:
+def differences(ours: Manifest, theirs: Manifest, *, protocol: bool = False) -> list[str]:
     """In what two manifests' questions differ, as in `split: test and valid`; empty if they are the same questions.
 
-    Options that leave the questions alone, such as a prompt's wording, and models are not looked at.
+    With `protocol` also in how these are put and judged: a prompt's wording, an earlier stage. Never in who answers.
     """
-    if ours["identity"]["instances"] == theirs["identity"]["instances"]:
+    same = ("instances", "protocol") if protocol else ("instances",)
+    if all(ours["identity"][what] == theirs["identity"][what] for what in same):
         return []
     if ours["task"] != theirs["task"]:
         return [f"task: {ours['task']} and {theirs['task']}"]
-    return list(_differing(_questions(ours), _questions(theirs))) or ["what their questions were made from"]
+    found = list(_differing(_questions(ours, protocol), _questions(theirs, protocol)))
+    return found or [f"what their {'prompts or metrics' if protocol else 'questions'} were made from"]
 
 
 def flips(ours: Sequence[Path], theirs: Sequence[Path], metric: Metric, count: int) -> list[Flip]:
@@ -195,18 +201,21 @@ def _complete(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _questions(manifest: Manifest) -> dict[str, Any]:
-    """What decides which questions a run was asked, by a name that people read."""
+def _questions(manifest: Manifest, protocol: bool) -> dict[str, Any]:
+    """What decides which questions a run was asked, and by which `protocol`, by names that people read."""
     settings = manifest["settings"]
     try:
-        deciding = {knob.name for knob in knobs(registry.task_kind(manifest["task"])) if knob.instances and knob.hashed}
+        known = knobs(registry.task_kind(manifest["task"]))
+        deciding = {knob.name for knob in known if knob.hashed and (knob.instances or protocol)}
     except UnknownName:
         deciding = set(settings)
+    stages = manifest.get("inputs", {}) if protocol else {}
     sample = manifest["sample"]
     return {
         "version": manifest["version"],
         **{name: value for name, value in settings.items() if name in deciding},
         **{f"data {name}": digest for name, digest in manifest.get("data", {}).items()},
+        **{f"answers of the stage {name}": digest for name, digest in stages.items()},
         "split": manifest["split"],
         "sample": f"{sample['size']} of seed {sample['seed']}" if sample else "all",
     }

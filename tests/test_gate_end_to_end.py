@@ -85,4 +85,4 @@ def test_a_tiny_sample_cannot_tell(
     assert main([*words, str(few)]) == 3
     assert "cannot tell: AUC" in capsys.readouterr().out
     assert main([*words, str(old)]) == 2
-    assert "they differ in sample: 12 with seed 0 in" in capsys.readouterr().err
+    assert "since they differ in sample: 12 of seed 0 and all" in capsys.readouterr().err

@@ -118,13 +118,13 @@ def test_the_built_in_policy_is_shown_to_start_from(capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"task": "sequential", "described": "s"}, "task: {new} retrieval, {old} sequential"),
-        ({"version": 2}, "version: {new} 1, {old} 2"),
-        ({"split": "valid"}, "split: {new} test, {old} valid"),
-        ({"sample": {"size": 400, "seed": 3}}, "sample: {new} all instances, {old} 400 with seed 3"),
-        ({"data": {"ml-100k": "d2"}}, "data ml-100k: {new} d1, {old} d2"),
-        ({"settings": {"n": 60}}, "option n: {new} 50, {old} 60"),
-        ({"version": 2, "split": "valid"}, "version: {new} 1, {old} 2; split: {new} test, {old} valid"),
+        ({"task": "sequential", "described": "s"}, "task: retrieval and sequential"),
+        ({"version": 2}, "version: 1 and 2"),
+        ({"split": "valid"}, "split: test and valid"),
+        ({"sample": {"size": 400, "seed": 3}}, "sample: all and 400 of seed 3"),
+        ({"data": {"ml-100k": "d2"}}, "data ml-100k: d1 and d2"),
+        ({"settings": {"n": 60}}, "n: 50 and 60"),
+        ({"version": 2, "split": "valid"}, "version: 1 and 2; split: test and valid"),
     ],
 )
 def test_what_does_not_pair_is_named(
@@ -132,10 +132,7 @@ def test_what_does_not_pair_is_named(
 ) -> None:
     other = make_run(tmp_path / "other", GOOD, changes=changes)
     told = refused(capsys, old, "--against", other)
-    start = f"{old} and {other} do not pair: they differ in "
-    assert told.removeprefix(start).replace(f" in {old}", "").replace(f" in {other}", "") == said.replace(
-        "{new} ", ""
-    ).replace("{old} ", "")
+    assert told == f"{old} and {other} do not pair, since they differ in {said}"
 
 
 def test_texts_that_changed_without_a_version(tmp_path: Path, old: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +140,7 @@ def test_texts_that_changed_without_a_version(tmp_path: Path, old: Path, capsys:
     card["identity"]["protocol"] = "another"
     other = make_run(tmp_path / "other", GOOD)
     (other / "run.json").write_text(json.dumps(card))
-    assert refused(capsys, old, "--against", other).endswith("they differ in prompt texts or metrics")
+    assert refused(capsys, old, "--against", other).endswith("differ in what their prompts or metrics were made from")
 
 
 def test_runs_without_a_score(tmp_path: Path, old: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,7 +219,7 @@ def test_junit_counts_what_it_holds(reports: Path) -> None:
         assert [int(holder.attrib[key]) for key in ("tests", "failures", "errors", "skipped")] == [
             len(cases),
             len(suite.findall("testcase/failure")),
-            0,
+            len(suite.findall("testcase/error")),
             len(suite.findall("testcase/skipped")),
         ]
     outcome = {case.attrib["name"]: [part.tag for part in case if part.tag != "system-out"] for case in cases}
@@ -237,6 +234,14 @@ def test_junit_counts_what_it_holds(reports: Path) -> None:
     (failure,) = suite.iter("failure")
     assert failure.attrib["message"] == "no-go: dropped by more than 0.01"
     assert (failure.text or "").startswith("must HR@10: old 0.5, new 0.25, allowed drop 0.01")
+
+
+def test_a_must_that_cannot_tell_is_not_green(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = [make_run(tmp_path / name, hits) for name, hits in (("few-new", GOOD[1:13]), ("few-old", GOOD[:12]))]
+    assert asked(few[0], "--against", few[1], "--out", tmp_path / "few") == 3
+    (suite,) = ElementTree.parse(tmp_path / "few" / "gate.xml").getroot()
+    assert (suite.attrib["errors"], suite.attrib["failures"]) == (str(len(suite.findall("testcase/error"))), "0")
+    assert {error.attrib["type"] for error in suite.iter("error")} == {"cannot tell"}
 
 
 def test_names_that_xml_and_markdown_have_marks_for(tmp_path: Path, old: Path) -> None:

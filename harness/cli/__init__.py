@@ -16,6 +16,9 @@ from harness.cli.export import export
 from harness.cli.grid import grid
 from harness.cli.leaderboard import leaderboard
 from harness.cli.look import check, compare, models, prompt, show, tasks
+from harness.cli.model_index import export_runs
+from harness.cli.regress import regress
+from harness.cli.rescore import rescore
 from harness.cli.run import run
 from harness.cli.tune import tune
 from harness.errors import HarnessError, InstanceFailed
@@ -33,10 +36,14 @@ def cli() -> None:
     harness run --task tallrec --model Qwen/Qwen2.5-0.5B-Instruct
     harness run --task tallrec --model simple:like-rate
     harness leaderboard
+    harness regress runs/tallrec/NEW --against runs/tallrec/OLD
     """
 
 
-for command in (tasks, models, data, prompt, check, tune, run, grid, show, compare, leaderboard):
+LOOK = (tasks, models, data, prompt, check, show, compare, rescore)
+MAKE = (tune, run, grid, leaderboard, regress, export_runs)
+
+for command in (*LOOK, *MAKE):
     cli.add_command(command)
 data.add_command(export)
 
@@ -44,8 +51,8 @@ data.add_command(export)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    0 is success, 1 a check or a cell of a grid that failed, 2 misuse or unusable input, 130 an interrupt; a bug keeps
-    its traceback.
+    0 is success, 1 a check or a cell of a grid that failed, or a checkpoint that must not ship, 2 misuse or unusable
+    input, 3 a gate that cannot tell, 130 an interrupt; a bug keeps its traceback.
     """
     # peft imports bitsandbytes wherever it is installed, which then warns of kernels that nobody asked for.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

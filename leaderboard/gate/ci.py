@@ -13,31 +13,27 @@ UNPRINTABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010fff
 
 
 def junit(report: Report) -> bytes:
-    """One test case for each check: a no-go that decides is a failure, and what cannot tell or only watches is skipped.
-
-    Systems that read it know no third outcome; the exit code has it.
-    """
-    failed = [one for one in report.findings if _fails(one)]
-    skipped = [one for one in report.findings if not _fails(one) and _skips(one)]
+    """One test case for each check: a no-go that decides is a failure, a `must` that cannot tell an error, so that
+    neither is green; what else cannot tell, or only watches, is skipped."""
+    outcomes = [_outcome(finding) for finding in report.findings]
     counts = {
-        "tests": str(len(report.findings)),
-        "failures": str(len(failed)),
-        "errors": "0",
-        "skipped": str(len(skipped)),
+        "tests": str(len(outcomes)),
+        "failures": str(outcomes.count("failure")),
+        "errors": str(outcomes.count("error")),
+        "skipped": str(outcomes.count("skipped")),
         "time": "0",
     }
     suites = ElementTree.Element("testsuites", {"name": "harness regress", **counts})
     suite = ElementTree.SubElement(suites, "testsuite", {"name": _printable(report.title), **counts})
-    for finding in report.findings:
+    for finding, outcome in zip(report.findings, outcomes, strict=True):
         name = _printable(f"{finding.check.tier}: {finding.metric}")
         case = ElementTree.SubElement(
             suite, "testcase", {"classname": f"regress.{_printable(report.title)}", "name": name, "time": "0"}
         )
-        said = _printable(f"{finding.verdict}: {finding.reason}")
-        if _fails(finding):
-            ElementTree.SubElement(case, "failure", {"message": said, "type": "no-go"}).text = _printable(told(finding))
-        elif _skips(finding):
-            ElementTree.SubElement(case, "skipped", {"message": said})
+        if outcome:
+            said = {"message": _printable(f"{finding.verdict}: {finding.reason}")}
+            kind = {} if outcome == "skipped" else {"type": finding.verdict}
+            ElementTree.SubElement(case, outcome, {**said, **kind}).text = _printable(told(finding))
         ElementTree.SubElement(case, "system-out").text = _printable(told(finding))
     ElementTree.indent(suites)
     made: bytes = ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True)
@@ -49,7 +45,7 @@ def workflow_commands(report: Report) -> list[str]:
     for what is only watched, and one for the whole."""
     lines = []
     for finding in report.findings:
-        if _fails(finding):
+        if _outcome(finding) == "failure":
             level = "error"
         elif finding.verdict == "go":
             continue
@@ -68,12 +64,11 @@ def told(finding: Finding) -> str:
     )
 
 
-def _fails(finding: Finding) -> bool:
-    return finding.decides and finding.verdict == "no-go"
-
-
-def _skips(finding: Finding) -> bool:
-    return finding.verdict == "cannot tell" or finding.check.tier == "watch"
+def _outcome(finding: Finding) -> str:
+    """The element of its test case; empty if it passed."""
+    if finding.decides:
+        return "failure" if finding.verdict == "no-go" else "error"
+    return "skipped" if finding.verdict == "cannot tell" or finding.check.tier == "watch" else ""
 
 
 def _command(level: str, title: str, message: str) -> str:

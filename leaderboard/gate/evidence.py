@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from harness.comparison import check_pairing
 from harness.errors import StaleRun, Unparseable
 from harness.metrics import Answer, MeanMetric, Metric, Rows, Users
-from harness.store import Record, read_manifest, read_scores, read_sessions, records
-
-NAMED = ("task", "version", "split", "sample", "data", "settings", "inputs", "metrics")
-"""What of a manifest decides the questions or the protocol, in the order in which a difference should be read."""
+from harness.store import Record, read_sessions, records
 
 
 @dataclass(frozen=True)
@@ -149,12 +147,12 @@ class Evidence:
 def gather(new: Sequence[Path], old: Sequence[Path]) -> Evidence:
     """Read both sides. StaleRun, naming what differs with both values, if they do not pair or a run has no score."""
     _apart(new, old)
-    sides = [Side(tuple(paths), tuple(map(_manifest, paths)), ()) for paths in (new, old)]
-    first, manifest = sides[0].paths[0], sides[0].manifests[0]
-    for side in sides:
-        for path, other in zip(side.paths, side.manifests, strict=True):
-            _same(first, manifest, path, other)
-    made = [Side(side.paths, side.manifests, tuple(map(_answers, side.paths))) for side in sides]
+    manifests = check_pairing([*new, *old], protocol=True)
+    made = [
+        Side(tuple(new), tuple(manifests[: len(new)]), tuple(map(_answers, new))),
+        Side(tuple(old), tuple(manifests[len(new) :]), tuple(map(_answers, old))),
+    ]
+    first = made[0].paths[0]
     for side in made:
         for path, run in zip(side.paths, side.runs, strict=True):
             _same_instances(first, made[0].runs[0], path, run)
@@ -170,51 +168,6 @@ def _apart(new: Sequence[Path], old: Sequence[Path]) -> None:
                 what = "stands on both sides" if seen[where] != word else f"is named twice among the {word} runs"
                 raise StaleRun(f"{path} {what}; a run can only be compared with another one")
             seen[where] = word
-
-
-def _manifest(path: Path) -> dict[str, Any]:
-    manifest, scores = read_manifest(path), read_scores(path)
-    if scores is None:
-        raise StaleRun(f"{path} is not complete; run its command again first")
-    if "not_applicable" in scores:
-        raise StaleRun(f"{path} has no answers to compare: {scores['not_applicable']}")
-    return manifest
-
-
-def _same(first: Path, manifest: Mapping[str, Any], path: Path, other: Mapping[str, Any]) -> None:
-    if all(manifest["identity"][key] == other["identity"][key] for key in ("instances", "protocol")):
-        return
-    found = list(differences(manifest, other))
-    what = "; ".join(f"{name}: {ours} in {first}, {theirs} in {path}" for name, ours, theirs in found)
-    raise StaleRun(f"{first} and {path} do not pair: they differ in {what or 'prompt texts or metrics'}")
-
-
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """What decides questions or protocol and differs between two manifests: its name, and both values."""
-    for name in NAMED:
-        here, there = ours.get(name), theirs.get(name)
-        if here == there:
-            continue
-        if name in ("data", "settings", "inputs") and isinstance(here, Mapping) and isinstance(there, Mapping):
-            for key in sorted({*here, *there} - ({"runs"} if name == "settings" else set())):
-                if here.get(key) != there.get(key):
-                    yield _word(name, key), str(here.get(key, "none")), str(there.get(key, "none"))
-        elif name == "sample":
-            yield name, _sample(here), _sample(there)
-        else:
-            yield name, _plain(here), _plain(there)
-
-
-def _word(name: str, key: str) -> str:
-    return {"data": f"data {key}", "inputs": f"answers of the stage {key}", "settings": f"option {key}"}[name]
-
-
-def _sample(sample: Mapping[str, Any] | None) -> str:
-    return f"{sample['size']} with seed {sample['seed']}" if sample else "all instances"
-
-
-def _plain(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _same_instances(first: Path, ours: Mapping[str, Answered], path: Path, theirs: Mapping[str, Answered]) -> None:

@@ -150,7 +150,7 @@ def _plain(finding: Finding) -> Mapping[str, Any]:
                 "user": flip.user,
                 "old": flip.old,
                 "new": flip.new,
-                "gain": _number(flip.gain),
+                "gain": flip.gain,
                 "old_place": flip.old_place,
                 "new_place": flip.new_place,
             }
@@ -180,15 +180,14 @@ def _cells(finding: Finding) -> list[str]:
 
 
 def _flip_cells(flip: Flip) -> list[str]:
-    gain = f"{flip.gain:+.4f}" if isfinite(flip.gain) else ("answered" if flip.gain > 0 else "failed")
     places = ("" if place is None else f"{place:g}" for place in (flip.old_place, flip.new_place))
-    return [flip.id, flip.user, _shown(flip.old), _shown(flip.new), gain, *places]
+    return [flip.id, flip.user, f"{flip.old:.4f}", f"{flip.new:.4f}", f"{flip.gain:+.4f}", *places]
 
 
 def _flip(flip: Flip) -> str:
     name, user, old, new, gain, before, now = _flip_cells(flip)
     places = f"  place {before or 'none'} -> {now or 'none'}" if before or now else ""
-    return f"{name}  user {user}  {old or 'failed'} -> {new or 'failed'}  ({gain}){places}"
+    return f"{name}  user {user}  {old} -> {new}  ({gain}){places}"
 
 
 def _policy(report: Report) -> str:
