@@ -49,7 +49,7 @@ class Contrast(NamedTuple):
     units: int
     method: Literal["bootstrap", "jackknife-t", "cochran-cox-t", "score", "undefined"]
     freedom: float
-    """Degrees of freedom of the error: those of its weakest part, and inf for bootstrap and score."""
+    """Degrees of freedom of the error: those of its weakest part, and inf from `FEW` units of one run a side on."""
 
     @property
     def value(self) -> float:
@@ -150,7 +150,8 @@ def _of_hits(gaps: Rows, means: tuple[float, float], level: float) -> Contrast:
     p = 2 * NormalDist().cdf(-abs(won - lost) / sqrt(won + lost)) if won + lost else 1.0
     error = sqrt(float(gaps.var()) / count)
     ends = score_interval(won, lost, count, level)
-    return Contrast(*means, *ends, error, p, level, "instance", count, "score", inf)
+    freedom = inf if count >= FEW else count - 1.0
+    return Contrast(*means, *ends, error, p, level, "instance", count, "score", freedom)
 
 
 def _bootstrapped(means: tuple[float, float], tested: Spread, level: float) -> Contrast:
