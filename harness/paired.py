@@ -148,7 +148,7 @@ def _of_hits(gaps: Rows, means: tuple[float, float], level: float) -> Contrast:
     """The test is the score interval's own, of a difference of 0: McNemar's."""
     won, lost, count = int((gaps > 0).sum()), int((gaps < 0).sum()), len(gaps)
     p = 2 * NormalDist().cdf(-abs(won - lost) / sqrt(won + lost)) if won + lost else 1.0
-    error = sqrt(float(gaps.var()) / count)
+    error = sqrt(float(gaps.var(ddof=1)) / count)
     ends = score_interval(won, lost, count, level)
     freedom = inf if count >= FEW else count - 1.0
     return Contrast(*means, *ends, error, p, level, "instance", count, "score", freedom)

@@ -176,9 +176,9 @@ def test_a_comparison_in_words(harness: Harness, two: tuple[str, str]) -> None:
         "ours    m (fake, float32) on wording(wording=A) (runs/A)",
         "theirs  m (fake, float32) on wording(wording=B) (runs/B)",
         "        ours    theirs  difference  95 % interval       p       Holm    detectable  paired",
-        "  HR@1  0.3000  0.5000  -0.2000     [-0.4160, -0.0066]  0.0455  0.0455  0.2506      "
+        "  HR@1  0.3000  0.5000  -0.2000     [-0.4160, -0.0066]  0.0455  0.0455  0.2711      "
         "score over 20 instances: few, so wide",
-        "  HR@2  1.0000  0.5000  +0.5000     [+0.2583, +0.7007]  0.0016  0.0031  0.3132      "
+        "  HR@2  1.0000  0.5000  +0.5000     [+0.2583, +0.7007]  0.0016  0.0031  0.3388      "
         "score over 20 instances: few, so wide",
         "  20 instances",
         "  changed: test-6  user user 6  0.0000 - 1.0000 = -1.0000",
