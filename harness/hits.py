@@ -27,9 +27,7 @@ def are_hits(metric: Metric, sides: Sequence[Sequence[Rows]], users: Users) -> b
 
 def score_interval(won: int, lost: int, count: int, level: float) -> tuple[float, float]:
     """Two-sided interval of (won - lost) / count, of `count` instances of which `won` are hits now only, and `lost`
-    were before only; no width if no instance differs."""
-    if not won + lost:
-        return 0.0, 0.0
+    were before only. None that differs is no proof that none ever does: it has a width, too."""
     from scipy.optimize import brentq  # here, because importing it takes longer than `harness --help` may
     from scipy.stats import norm
 

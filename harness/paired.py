@@ -148,8 +148,10 @@ def _of_hits(gaps: Rows, means: tuple[float, float], level: float) -> Contrast:
     """The test is the score interval's own, of a difference of 0: McNemar's."""
     won, lost, count = int((gaps > 0).sum()), int((gaps < 0).sum()), len(gaps)
     p = 2 * NormalDist().cdf(-abs(won - lost) / sqrt(won + lost)) if won + lost else 1.0
-    error = sqrt(float(gaps.var(ddof=1)) / count)
     ends = score_interval(won, lost, count, level)
+    error = sqrt(float(gaps.var(ddof=1)) / count)
+    if error == 0:
+        error = (ends[1] - ends[0]) / 2 / NormalDist().inv_cdf((1 + level) / 2)
     freedom = inf if count >= FEW else count - 1.0
     return Contrast(*means, *ends, error, p, level, "instance", count, "score", freedom)
 
@@ -172,7 +174,8 @@ def _undefined(means: tuple[float, float], unit: Literal["user", "instance"], un
 def _p(value: float, parts: Sequence[tuple[float, float]]) -> float:
     """One minus the level at which the interval of `half_width` just reaches 0."""
     if not sum(variance for variance, _ in parts) > 0:
-        return 1.0 if value == 0 else 0.0
+        # Units that all agree are as surprising as that many throws of a coin that all fall alike.
+        return 1.0 if value == 0 else 2.0 ** -min(freedom for _, freedom in parts)
     from scipy.optimize import brentq  # here, because importing it takes longer than `harness --help` may
 
     def short(level: float) -> float:

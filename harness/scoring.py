@@ -6,12 +6,14 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import pairwise
 from math import inf, isfinite, nan
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.errors import StaleRun
 from harness.metrics import Metric, Rows, Users
@@ -23,21 +25,36 @@ from harness.types import Instance
 
 @dataclass
 class Columns:
-    """The rows of one metric, one instance after another."""
+    """The rows of one metric, in an order that the instances decide, and not how fast they were answered: the same
+    answers are the same score to the last bit, and the same interval."""
 
     numbers: array[float] = field(default_factory=lambda: array("d"))
     users: array[int] = field(default_factory=lambda: array("q"))
+    places: array[int] = field(default_factory=lambda: array("q"))
     width: int = 1
 
-    def add(self, row: tuple[float, ...], user: int) -> None:
+    def add(self, row: tuple[float, ...], user: int, place: int) -> None:
         self.width = len(row)
         self.numbers.extend(row)
         self.users.append(user)
+        self.places.append(place)
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        return np.argsort(_numbers(self.places), kind="stable")
 
     def table(self) -> tuple[Rows, Users]:
-        rows = np.frombuffer(self.numbers, dtype=np.float64) if self.numbers else np.empty(0)
-        users = np.frombuffer(self.users, dtype=np.int64) if self.users else np.empty(0, dtype=np.int64)
-        return rows.reshape(-1, self.width), users
+        rows = np.array(self.numbers, dtype=np.float64).reshape(-1, self.width)
+        return rows[self.order], _numbers(self.users)[self.order]
+
+
+def _numbers(found: array[int]) -> NDArray[np.int64]:
+    return np.array(found, dtype=np.int64)
+
+
+def _code(name: str) -> int:
+    """A number for a name, the same whenever and wherever it is met."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True)
 
 
 @dataclass
@@ -52,7 +69,7 @@ class Tally:
     columns: dict[str, Columns] = field(default_factory=dict)
     applies: set[str] = field(default_factory=set)
     """Metrics that some answered instance has a row for; failures alone have rows for all."""
-    codes: dict[str, int] = field(default_factory=dict)
+    users: set[int] = field(default_factory=set)
     failures: Counter[str] = field(default_factory=Counter)
     instances: int = 0
     tied: int = 0
@@ -62,10 +79,11 @@ class Tally:
     tokens: list[int] = field(default_factory=lambda: [0, 0])
 
     def add(self, record: Record) -> None:
-        user = self.codes.setdefault(record.user, len(self.codes))
+        user, place = _code(record.user), _code(record.id)
+        self.users.add(user)
         for name, row in record.rows.items():
             if row is not None:
-                self.columns.setdefault(name, Columns()).add(row, user)
+                self.columns.setdefault(name, Columns()).add(row, user, place)
                 if record.failure is None:
                     self.applies.add(name)
         if record.rows.get(self.headline) is not None:
@@ -96,7 +114,7 @@ def aligned(paths: Sequence[Path], metrics: Sequence[Metric]) -> dict[str, tuple
     for name in (metric.name for metric in metrics):
         common = [key for key in ids if all(run[key].rows.get(name) is not None for run in runs)]
         # Failed instances have a row in every metric: they alone do not make it apply.
-        if any(not run[key].failed for run in runs for key in common):
+        if common and all(any(not run[key].failed for key in common) for run in runs):
             users = [codes.setdefault(runs[0][key].user, len(codes)) for key in common]
             tables = [np.array([run[key].rows[name] for key in common], dtype=np.float64) for run in runs]
             found[name] = tables, np.array(users, dtype=np.int64)
@@ -170,7 +188,7 @@ def score(
     return {
         "headline": headline.name,
         "instances": tally.instances,
-        "users": len(tally.codes),
+        "users": len(tally.users),
         "failures": dict(sorted(tally.failures.items())),
         "failure_rate": tally.failures.total() / tally.instances if tally.instances else None,
         "tie_rate": ties,
@@ -230,7 +248,7 @@ def _parts(
     metric: Metric, columns: Columns, trait: array[float], ends: Sequence[float]
 ) -> Iterator[dict[str, float | int | None]]:
     """The score and its interval in each part of the instances, from the lowest numbers of the trait on."""
-    (rows, users), numbers = columns.table(), np.frombuffer(trait, dtype=np.float64)
+    (rows, users), numbers = columns.table(), np.array(trait, dtype=np.float64)[columns.order]
     for over, up_to in pairwise((-inf, *ends, inf)):
         inside = (numbers > over) & (numbers <= up_to)
         if not inside.any():

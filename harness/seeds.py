@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.metrics import MeanMetric, Metric, Rows, Users, Weigher, Weights
-from harness.stats import LEVEL, Spread, interval, spread, t_quantile
+from harness.stats import LEVEL, interval, spread, t_quantile
 
 
 class SeedInterval(NamedTuple):
@@ -57,22 +57,17 @@ def over_seeds(metric: Metric, rows: Sequence[Rows], users: Users, draws: int = 
         method: Literal["one seed", "undefined"] = "undefined" if alone.method == "undefined" else "one seed"
         return SeedInterval(mean, None, alone.low, alone.high, 1, alone.unit, alone.units, method)
     sd = float(scores.std(ddof=1))
+    counted = np.logical_and.reduce([metric.counted(table, users) for table in rows])
     if not metric.resampled:
         alone = interval(metric, rows[0], users, draws)
         return SeedInterval(mean, sd, alone.low, alone.high, len(rows), alone.unit, alone.units, "undefined")
-    tested = _over_users(metric, rows, users, draws)
+    tested = spread(mean_weigher(metric, [table[counted] for table in rows], users[counted]), users[counted], draws)
     half = half_width([(sd**2 / len(rows), len(rows) - 1), (tested.variance, tested.units - 1)])
     if not isfinite(half) or not isfinite(mean):
         nothing = float("nan")
         return SeedInterval(mean, sd, nothing, nothing, len(rows), tested.unit, tested.units, "undefined")
     low, high = (float(np.clip(end, *metric.bounds)) for end in (mean - half, mean + half))
     return SeedInterval(mean, sd, low, high, len(rows), tested.unit, tested.units, "cochran-cox-t")
-
-
-def _over_users(metric: Metric, rows: Sequence[Rows], users: Users, draws: int) -> Spread:
-    """The mean over seeds when the users are drawn anew, the same ones for every seed."""
-    counted = np.logical_and.reduce([metric.counted(table, users) for table in rows])
-    return spread(mean_weigher(metric, [table[counted] for table in rows], users[counted]), users[counted], draws)
 
 
 def mean_weigher(metric: Metric, rows: Sequence[Rows], users: Users) -> Weigher:

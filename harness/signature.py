@@ -38,8 +38,9 @@ class Identity(NamedTuple):
 
 
 def describe(thing: Any) -> str:
-    """`tallrec(domain=book)`: the name, and every option that differs from its default."""
-    said = [f"{k.name}={getattr(thing, k.name)}" for k in knobs(type(thing)) if getattr(thing, k.name) != k.default]
+    """`tallrec(domain=book)`: the name, and every option that differs from its default, paths apart."""
+    options = (k for k in knobs(type(thing)) if k.hashed)
+    said = [f"{k.name}={getattr(thing, k.name)}" for k in options if getattr(thing, k.name) != k.default]
     name: str = thing.name
     return name + (f"({','.join(said)})" if said else "")
 

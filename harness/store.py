@@ -209,11 +209,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def read_scores(path: Path) -> dict[str, Any] | None:
-    """The scores of a complete run; None if anything is still owed."""
+    """The scores of a complete run; None if anything is still owed. StaleRun: they cannot be read."""
     try:
         found: dict[str, Any] = json.loads((path / "scores.json").read_text())
     except FileNotFoundError:
         return None
+    except ValueError:
+        raise StaleRun(f"{path / 'scores.json'} is not JSON; delete it and give the command of the run again") from None
     return found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import registry
-from harness.errors import UnknownName
+from harness.errors import BadData, StaleRun, UnknownName
 from harness.metrics import Metric
 from harness.report import interval_note, sample_badge
 from leaderboard.collect import Entry, Standing
@@ -18,6 +18,9 @@ from leaderboard.sheet import Breakdown, Cell, Column, Kind, Line, Part, Place, 
 from leaderboard.significance import Contenders, Told, tell_apart
 from leaderboard.verdict import TOLERANCE, overall, verdicts
 
+SAME = 12
+"""Places to which two scores must agree to be one."""
+
 
 def sheet(standing: Standing, metrics: Mapping[str, Metric] | None = None) -> Sheet:
     """The table of a standing. `metrics`, by name, are those of its task; None looks them up, and where the task is not
@@ -25,7 +28,7 @@ def sheet(standing: Standing, metrics: Mapping[str, Metric] | None = None) -> Sh
     known = _metrics(standing) if metrics is None else metrics
     columns = tuple(_columns(standing, known))
     whole = [entry for entry in standing.entries if entry.scores and "not_applicable" not in entry.scores]
-    told = tell_apart(list(_contenders(whole, columns, known)))
+    told, unread = _told(list(_contenders(whole, columns, known)))
     lines = [_line(entry, columns) for entry in standing.entries]
     lines = _marked(lines, columns, told)
     reported = [_reported(row, columns, standing) for row in rows(_beside(standing))]
@@ -40,7 +43,7 @@ def sheet(standing: Standing, metrics: Mapping[str, Metric] | None = None) -> Sh
         columns=columns,
         lines=(*lines, *_chance(standing), *(line for line in reported if line.cells)),
         breakdowns=tuple(_breakdown(standing, trait) for trait in _traits(standing)),
-        notes=tuple(_notes(standing, told, known, bool(reported))),
+        notes=tuple(_notes(whole, columns, told, [*unread, *_unknown(known)], bool(reported))),
     )
 
 
@@ -56,9 +59,11 @@ def _columns(standing: Standing, metrics: Mapping[str, Metric]) -> Iterator[Colu
     """What no run has, such as a language model's probability mass among baselines only, needs no column."""
     for name in standing.metrics:
         found = [one for entry in standing.entries if (one := entry.metric(name)) and one["value"] is not None]
-        if found:
-            earlier = name in metrics and metrics[name].diagnostic  # runs of before did not say
-            yield Column(name, found[0]["higher_is_better"], found[0].get("diagnostic", earlier))
+        if found or name == standing.headline:
+            metric = metrics.get(name)  # of runs of before, which did not say
+            higher, diagnostic = (metric.higher_is_better, metric.diagnostic) if metric else (True, False)
+            said = found[0] if found else {}
+            yield Column(name, said.get("higher_is_better", higher), said.get("diagnostic", diagnostic))
 
 
 def _contenders(
@@ -67,8 +72,13 @@ def _contenders(
     for column in columns:
         scored = [(entry.path, value) for entry in whole if (value := _value(entry, column.name)) is not None]
         if column.name in metrics and not column.diagnostic and len(scored) > 1:
-            values = [value if column.higher_is_better else -value for _, value in scored]
+            values = [_shown(value if column.higher_is_better else -value) for _, value in scored]
             yield Contenders(metrics[column.name], [path for path, _ in scored], values.index(max(values)))
+
+
+def _shown(value: float) -> float:
+    """Two sums of the same numbers in another order are the same score."""
+    return round(value, SAME)
 
 
 def _value(entry: Entry, metric: str) -> float | None:
@@ -127,16 +137,17 @@ def _marked(lines: Sequence[Line], columns: Sequence[Column], told: Told) -> lis
     """The best and the second of each column that says which model is better, and who is level with the best."""
     places: dict[str, list[float]] = {}
     for column in columns:
-        values = {line.cells[column.name].value for line in lines} - {None}
-        if not column.diagnostic and sum(line.cells[column.name].value is not None for line in lines) > 1:
-            places[column.name] = sorted((v for v in values if v is not None), reverse=column.higher_is_better)[:2]
+        values = [_shown(value) for line in lines if (value := line.cells[column.name].value) is not None]
+        if not column.diagnostic and len(values) > 1:
+            places[column.name] = sorted(set(values), reverse=column.higher_is_better)[:2]
 
     def mark(line: Line, name: str, cell: Cell) -> Cell:
         if cell.value is None or name not in places:
             return cell
         best, *rest = places[name]
-        place: Place = "best" if cell.value == best else "second" if cell.value in rest else ""
-        level = cell.value != best and line.run is not None and Path(line.run) in told.level.get(name, ())
+        value = _shown(cell.value)
+        place: Place = "best" if value == best else "second" if value in rest else ""
+        level = value != best and line.run is not None and Path(line.run) in told.level.get(name, ())
         return replace(cell, place=place, level=level)
 
     return [replace(line, cells={name: mark(line, name, cell) for name, cell in line.cells.items()}) for line in lines]
@@ -200,23 +211,39 @@ def _breakdown(standing: Standing, trait: str) -> Breakdown:
     )
 
 
-def _notes(standing: Standing, told: Told, metrics: Mapping[str, Metric], reported: bool) -> Iterator[str]:
-    found = (entry.metric(standing.headline) for entry in standing.entries)
-    made = next((metric for metric in found if metric), None)
-    if made is None:
+def _told(columns: Sequence[Contenders]) -> tuple[Told, list[str]]:
+    """The comparisons; or none, and why a damaged run keeps them from being made."""
+    try:
+        return tell_apart(columns), []
+    except (StaleRun, BadData) as error:
+        return Told({}, 0, 0), [f"Nothing is compared: {error}."]
+
+
+def _unknown(metrics: Mapping[str, Metric]) -> list[str]:
+    return [] if metrics else ["The task is not installed here, so nothing is compared."]
+
+
+def _notes(
+    whole: Sequence[Entry], columns: Sequence[Column], told: Told, more: Sequence[str], reported: bool
+) -> Iterator[str]:
+    made: dict[str, list[str]] = {}
+    for column in columns:
+        for found in (entry.metric(column.name) for entry in whole):
+            if found and found["value"] is not None and column.name not in made.get(interval_note(found), ()):
+                made.setdefault(interval_note(found), []).append(column.name)
+    if not whole:
         yield "No run is complete."
-        return
-    yield f"Brackets: 95 % interval, {interval_note(made)}. Failed instances count as the worst answer."
-    if told.comparisons:
+    if made:
+        said = "; ".join(how if len(made) == 1 else f"{how} ({', '.join(names)})" for how, names in made.items())
+        yield f"Brackets: 95 % interval, {said}. Failed instances count as the worst answer."
+    if told.pairs:
         yield (
             "Bold: the best of a column; underlined: the second. †: cannot be told from the best (paired differences "
-            "over the same instances, 5 % level, Holm's correction over all comparisons of the table, "
-            f"{told.comparisons})."
+            f"over the same instances, 5 % level, Holm's correction, for all {told.pairs} pairs of the columns)."
         )
     if told.undefined:
         yield f"{told.undefined} comparisons rest on too few units to say anything, and carry no mark."
-    if not metrics:
-        yield "The task is not installed here, so nothing is compared."
+    yield from more
     if reported:
         yield (
             "Reported rows are published numbers, not measured here. A number is attempted only by a run of the same "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,19 +23,20 @@ class Entry:
     path: Path
     manifest: Mapping[str, Any]
     scores: Mapping[str, Any] | None
-    seconds: float
-    """Of answering, in the processes that ended by themselves; a killed one leaves no time behind."""
+    seconds: float | None
+    """Of answering; None where it is not known, since a process that was killed leaves no time behind."""
     cached: bool
     """Whether some answers came from the cache, so that the time says little."""
     chosen: Choice | None = None
     """How its option came about, where it was chosen on validation."""
     apart: tuple[str, ...] = ()
-    """Options in which it differs from others of its standing: those that the protocol chooses for each model."""
+    """In what it differs from others of its standing: options that the protocol chooses for each model, and what tells
+    it from a run whose model has the same name."""
 
     @property
     def model(self) -> str:
-        told = ", ".join(f"{name}={self.manifest['settings'][name]}" for name in self.apart)
-        return f"{self.manifest['model']['name']}{f' [{told}]' if told else ''}"
+        name: str = self.manifest["model"]["name"]
+        return f"{name} [{', '.join(self.apart)}]" if self.apart else name
 
     def metric(self, name: str) -> Mapping[str, Any] | None:
         """Value and interval; None if the run is partial or the metric does not apply."""
@@ -76,25 +78,36 @@ def collect(runs: Path, task: str | None = None) -> list[Standing]:
             continue
         if task is not None and manifest["task"] != task:
             continue
-        sessions = read_sessions(card.parent)
-        seconds = float(sum(session["seconds"] for session in sessions))
-        cached = any(session.get("cached") for session in sessions)
-        chosen = choice.read(card.parent)
-        entry = Entry(card.parent, manifest, read_scores(card.parent), seconds, cached, chosen)
+        entry = _entry(card.parent, manifest)
         identity = manifest["identity"]
         groups.setdefault((identity["instances"], identity["protocol"]), []).append(entry)
     standings = [_standing(entries) for entries in groups.values()]
-    return sorted(standings, key=lambda standing: standing.title)
+    # What only chose an option on validation comes after what it was chosen for.
+    return sorted(standings, key=lambda one: (one.entries[0].manifest["split"] != "test", one.title))
+
+
+def _entry(path: Path, manifest: Mapping[str, Any]) -> Entry:
+    try:
+        scores = read_scores(path)
+    except StaleRun:
+        scores = None
+    sessions = read_sessions(path)
+    timed = sum(session.get("answered", 0) for session in sessions)
+    whole = bool(sessions) and scores is not None and timed >= scores["instances"]
+    seconds = float(sum(session["seconds"] for session in sessions)) if whole else None
+    return Entry(path, manifest, scores, seconds, any(one.get("cached") for one in sessions), choice.read(path))
 
 
 def _standing(entries: Sequence[Entry]) -> Standing:
     manifest = entries[0].manifest
     headline, *_ = manifest["metrics"]
     described, apart = manifest["described"], _differing([entry.manifest["settings"] for entry in entries])
-    for name in apart:
-        described = re.sub(rf"(?<=[(,]){name}={re.escape(str(manifest['settings'][name]))},?", "", described)
+    for name in (*apart, "runs"):  # of a path earlier versions told
+        described = re.sub(rf"(?<=[(,]){name}={re.escape(str(manifest['settings'].get(name)))},?", "", described)
     described = described.replace(",)", ")").removesuffix("()")
-    entries = [replace(entry, apart=apart if _reads(entry) else ()) for entry in entries]
+    chosen = [tuple(f"{name}={entry.manifest['settings'].get(name)}" for name in apart) for entry in entries]
+    entries = [replace(entry, apart=told if _reads(entry) else ()) for entry, told in zip(entries, chosen, strict=True)]
+    entries = _named_apart(entries)
 
     def place(entry: Entry) -> tuple[bool, float, str]:
         found = entry.metric(headline)
@@ -113,8 +126,34 @@ def _standing(entries: Sequence[Entry]) -> Standing:
 
 def _differing(settings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """Names of options that have several values. Paths have no part in a protocol, and are not shown."""
-    names = [name for name in settings[0] if name != "runs"]
+    names = [name for name in dict.fromkeys(name for one in settings for name in one) if name != "runs"]
     return tuple(name for name in names if len({str(one.get(name)) for one in settings}) > 1)
+
+
+def _named_apart(entries: Sequence[Entry]) -> list[Entry]:
+    """With what tells them apart behind names that several have: no two rows of a table are called the same."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.model, []).append(entry)
+    found = []
+    for group in groups.values():
+        facts = [_facts(entry) for entry in group]
+        differ = [
+            key for key in dict.fromkeys(key for one in facts for key in one) if len({f.get(key) for f in facts}) > 1
+        ]
+        for entry, own in zip(group, facts, strict=True):
+            told = tuple(f"{key}={own[key]}" for key in differ if key in own)
+            found.append(replace(entry, apart=(*entry.apart, *told)) if len(group) > 1 else entry)
+    names = Counter(entry.model for entry in found)
+    return [replace(e, apart=(*e.apart, f"run {e.path.name}")) if names[e.model] > 1 else e for e in found]
+
+
+def _facts(entry: Entry) -> dict[str, str]:
+    """What decides the answers of a model, digests by their beginnings."""
+    model = entry.manifest["model"]
+    plain = {key: model[key] for key in ("engine", "dtype", "template", "context", "structured") if key in model}
+    digests = {key: str(model[key])[:6] for key in ("weights", "adapter") if model.get(key)}
+    return {key: str(value) for key, value in {**plain, **digests, **model.get("settings", {})}.items()}
 
 
 def _reads(entry: Entry) -> bool:

@@ -278,7 +278,7 @@ def _lines(section: Section) -> list[str]:
     ]
     columns = zip(head, *cells, strict=True)
     kept = [column for column in columns if any(column[1:])]  # a column without a word needs no place
-    first, *rest = ([text.replace("|", "\\|") for text in line] for line in zip(*kept, strict=True))
+    first, *rest = zip(*kept, strict=True)
     return [f"## {section.title}", "", *table(first, rest), "", *_others(section), *_explained(section), ""]
 
 

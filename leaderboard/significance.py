@@ -1,8 +1,9 @@
 """Who cannot be told from the best? Paired comparisons within one table, corrected for how many they are.
 
 In each column everybody is compared with the best of it, over the same instances, drawn anew for all at once
-(`harness.paired`). All comparisons of the table are one family for Holm's correction, so that 5 % is the chance of a
-single false difference in all of it.
+(`harness.paired`). Which one is the best is seen from the same scores, so these comparisons stand for all pairs of the
+column: of n systems each p-value is taken n / 2 times, as often as there are pairs for each comparison that is made.
+Then Holm's correction is over the whole table, so that 5 % is the chance of a single false difference in all of it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Told:
 
     level: Mapping[str, frozenset[Path]]
     """By metric, the runs that cannot be told from the best."""
-    comparisons: int
+    pairs: int
+    """How many pairs of systems the correction is for, over all columns."""
     undefined: int
     """Comparisons that too few units say nothing of; they carry no mark."""
 
@@ -43,6 +45,7 @@ class Told:
 def tell_apart(columns: Sequence[Contenders]) -> Told:
     """Compare each run of each column with the column's best one."""
     made: list[tuple[str, Path, float]] = []
+    pairs = 0
     tables: dict[tuple[Path, ...], list[Metric]] = {}
     for column in columns:
         tables.setdefault(tuple(column.runs), []).append(column.metric)
@@ -51,11 +54,13 @@ def tell_apart(columns: Sequence[Contenders]) -> Told:
         for name, (rows, users) in aligned(runs, metrics).items():
             metric = next(one for one in metrics if one.name == name)
             found = contrasts(metric, [[table] for table in rows], users, best[name])
-            made += [(name, run, one.p) for run, one in zip(runs, found, strict=True) if run != runs[best[name]]]
+            others = [(run, one.p) for run, one in zip(runs, found, strict=True) if run != runs[best[name]]]
+            made += [(name, run, min(1.0, p * len(runs) / 2)) for run, p in others]
+            pairs += len(runs) * (len(runs) - 1) // 2
     corrected = holm([p for _, _, p in made])
     level: dict[str, set[Path]] = {}
     for (name, run, _), p in zip(made, corrected, strict=True):
         if p >= LEVEL:
             level.setdefault(name, set()).add(run)
     undefined = sum(isnan(p) for _, _, p in made)
-    return Told({name: frozenset(runs) for name, runs in level.items()}, len(made) - undefined, undefined)
+    return Told({name: frozenset(runs) for name, runs in level.items()}, pairs, undefined)

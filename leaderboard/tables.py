@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -97,7 +98,7 @@ def _table(sheet: Sheet) -> list[str]:
     rows = []
     for line in (line for line in sheet.lines if line.kind != "reported"):
         partial = any(cell.why == "not complete" for cell in line.cells.values())
-        ranked = line.kind in OURS and line.instances is not None
+        ranked = line.kind in OURS and _value(line, sheet.headline) is not None
         name = f"*{line.name}*" if line.kind == "chance" else f"{line.name} (not complete)" if partial else line.name
         spent = f"{count(line.tokens[0])} / {count(line.tokens[1])}" if line.tokens else ""
         cells = [_cell(line.cells.get(column)) for column in names]
@@ -169,7 +170,8 @@ def _in_common(one: Reported) -> tuple[str, str, str, Sequence[str], str]:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A markdown table, a line each."""
+    """A markdown table, a line each; an upright stroke in a cell ends no cell."""
+    head, *rows = ([re.sub(r"(?<!\\)\|", r"\\|", cell) for cell in cells] for cells in (head, *rows))
     columns = list(zip(head, *rows, strict=True))
     widths = [max(len(cell) for cell in column) for column in columns]
 

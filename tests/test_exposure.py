@@ -42,7 +42,7 @@ def value(metric: Exposure, met: Sequence[int], lists: Lists) -> float:
     for user, shown in enumerate(lists):
         row = metric.measure(answer(known, shown))
         if row is not None:
-            columns.add(row, user)
+            columns.add(row, user, user)
     return metric.aggregate(*columns.table())
 
 

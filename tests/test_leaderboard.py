@@ -51,7 +51,7 @@ def make_run(
     path = runs / task.name / identity.run
     with Run.open(path, manifest) as run:
         evaluate(task, engine, run, sample=sample)
-        run.note_session({"seconds": 2.5, "cached": 0})
+        run.note_session({"seconds": 2.5, "cached": 0, "answered": len(run.done)})
         if finish:
             asked = Asked.of(task.metrics, task.instances())
             run.finish(score(path, task.metrics, asked.chance, task.strata, asked.candidates))

@@ -12,9 +12,9 @@ from scipy.stats import norm, t, ttest_rel
 from sklearn.metrics import log_loss, roc_auc_score
 
 from harness.metrics import HitRate, Metric, Rows, Users
-from harness.paired import contrast, holm
+from harness.paired import _bootstrapped, contrast, holm
 from harness.points import AUC, Accuracy, LogLoss, UserAUC
-from harness.stats import replicates
+from harness.stats import Spread, replicates
 
 MEAN = HitRate(1)
 MOVIE = np.repeat(np.arange(16), [174, 158, 132, 98, 97, 69, 53, 51, 39, 30, 29, 22, 16, 12, 10, 10])
@@ -114,9 +114,71 @@ def test_runs_of_several_seeds_by_hand() -> None:
 @pytest.mark.parametrize("sides", [(1, 1), (2, 1), (2, 3)])
 @pytest.mark.parametrize("users", [np.arange(100), np.arange(20)])
 def test_runs_that_are_equal_do_not_differ(sides: tuple[int, int], users: Users) -> None:
-    rows = column(np.random.default_rng(5).random(len(users)) < 0.5)
+    rows = column(np.random.default_rng(5).random(len(users)))
     found = contrast(MEAN, [rows] * sides[0], [rows] * sides[1], users)
-    assert (found.value, found.low, found.high, found.error, found.p, found.detectable()) == (0, 0, 0, 0, 1, 0)
+    assert (found.value, found.p) == (0, 1)
+    assert (found.low, found.high, found.error, found.detectable()) == pytest.approx((0, 0, 0, 0), abs=1e-15)
+
+
+@pytest.mark.parametrize("count", [12, 400])
+def test_equal_hits_are_no_proof_that_none_ever_differs(count: int) -> None:
+    """Without an instance that differs Tango's interval is z^2 / (n + z^2) on either side."""
+    rows = column(np.arange(count) % 2)
+    found = contrast(MEAN, [rows], [rows], np.arange(count))
+    half = norm.ppf(0.975) ** 2 / (count + norm.ppf(0.975) ** 2)
+    assert (found.method, found.p, found.value) == ("score", 1.0, 0.0)
+    assert (found.low, found.high) == pytest.approx((-half, half))
+    assert found.detectable() > half
+
+
+def test_hits_by_hand() -> None:
+    """Ten instances won and two lost, of forty: McNemar's test, and the interval ends at 0 where it does."""
+    ours = column(np.array([1] * 10 + [0] * 2 + [1] * 28))
+    theirs = column(np.array([0] * 10 + [1] * 2 + [1] * 28))
+    found = contrast(MEAN, [ours], [theirs], np.arange(40))
+    assert found.p == pytest.approx(2 * norm.sf(8 / math.sqrt(12)))
+    edge = contrast(MEAN, [ours], [theirs], np.arange(40), level=1 - found.p)
+    assert edge.low == pytest.approx(0, abs=1e-9)
+
+
+def test_units_that_all_agree_are_a_coin_that_falls_alike() -> None:
+    found = contrast(MEAN, [column(np.full(12, 0.5))], [column(np.zeros(12))], np.arange(12))
+    assert (found.low, found.high, found.p) == (0.5, 0.5, 2.0**-11)
+
+
+@pytest.mark.parametrize(("below", "p"), [(0, None), (1, 4 / 1001), (3, 8 / 1001)])
+def test_a_bootstrapped_p_value_by_hand(below: int, p: float | None) -> None:
+    """Twice the share of the draws beyond 0, the observed one counted; where there is none, the normal tail if less."""
+    values = np.concatenate([-np.ones(below), np.linspace(0.5, 1.5, 1000 - below)])
+    found = _bootstrapped((1.0, 0.0), Spread(0.09, "instance", 100, values), 0.95)
+    assert found.p == pytest.approx(2 * norm.sf(1 / 0.3) if p is None else p)
+    assert found.freedom == math.inf
+
+
+def test_forty_units_are_enough_for_the_bootstrap() -> None:
+    rng = np.random.default_rng(8)
+    for units, method in ((39, "jackknife-t"), (40, "bootstrap")):
+        ours, theirs = (column(rng.random(units)) for _ in range(2))
+        assert contrast(MEAN, [ours], [theirs], np.arange(units)).method == method
+
+
+def test_users_without_both_labels_are_no_units() -> None:
+    users = np.repeat(np.arange(30), 4)
+    label = np.where(users < 12, np.tile([1, 0, 1, 0], 30), 1)
+    rng = np.random.default_rng(9)
+    ours, theirs = (points(label, rng.normal(size=120)) for _ in range(2))
+    found = contrast(UserAUC(), [ours], [theirs], users)
+    assert (found.units, found.method, found.freedom) == (12, "jackknife-t", 11)
+
+
+def test_draws_without_both_labels_are_left_out() -> None:
+    """One disliked instance of forty: every third draw has none, and says nothing of an AUC."""
+    label = np.append(np.ones(39), 0)
+    rng = np.random.default_rng(10)
+    ours, theirs = (points(label, rng.normal(size=40)) for _ in range(2))
+    found = contrast(AUC(), [ours], [theirs], np.arange(40), draws=500)
+    assert math.isfinite(found.error)
+    assert found.low < found.value < found.high
 
 
 def test_tables_of_other_lengths_do_not_pair() -> None:

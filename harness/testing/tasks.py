@@ -293,11 +293,11 @@ def _answers(task: Task, engine: FunctionEngine, instances: Sequence[Instance]) 
 def _measured(metric: Metric, answers: Sequence[Answer]) -> Columns | None:
     codes: dict[str, int] = {}
     columns = None
-    for answer in answers:
+    for place, answer in enumerate(answers):
         row = metric.measure(answer)
         if row is not None:
             columns = columns or Columns()
-            columns.add(row, codes.setdefault(answer.instance.user, len(codes)))
+            columns.add(row, codes.setdefault(answer.instance.user, len(codes)), place)
     return columns
 
 

@@ -1,0 +1,1 @@
+"""The project's own leaderboard, on data that is embedded: `make leaderboard`. See README.md beside this."""
