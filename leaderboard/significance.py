@@ -55,7 +55,7 @@ def tell_apart(columns: Sequence[Contenders]) -> Told:
             metric = next(one for one in metrics if one.name == name)
             found = contrasts(metric, [[table] for table in rows], users, best[name])
             others = [(run, one.p) for run, one in zip(runs, found, strict=True) if run != runs[best[name]]]
-            made += [(name, run, min(1.0, p * len(runs) / 2)) for run, p in others]
+            made += [(name, run, p if isnan(p) else min(1.0, p * len(runs) / 2)) for run, p in others]
             pairs += len(runs) * (len(runs) - 1) // 2
     corrected = holm([p for _, _, p in made])
     level: dict[str, set[Path]] = {}
