@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from typing import Any
@@ -113,27 +113,29 @@ def _parts(breakdown: Breakdown) -> list[str]:
 
 
 def _reported(sheet: Sheet) -> Iterator[str]:
-    """The published rows, a table for each source, with what is known to be wrong with some of them below."""
+    """The published rows, a table for each source. Why a verdict is what it is, and what is known to be wrong with a
+    number, stands below by its number, each text once."""
     lines = [line for line in sheet.lines if line.kind == "reported"]
     for source, group in groupby(lines, key=lambda line: line.source):
         own = list(group)
         names = [column.name for column in sheet.columns if any(column.name in line.cells for line in own)]
+        said = [text for line in own for text in (line.note, line.verdict.why if line.verdict else "") if text]
+        marks = {text: n for n, text in enumerate(dict.fromkeys(said), 1)}
+
+        def marked(word: str, text: str, marks: Mapping[str, int] = marks) -> str:
+            return f"{word} ({marks[text]})" if text in marks else word
+
         yield f"Reported, not measured here: {source}."
         yield ""
-        marks = {note: f" ({n})" for n, note in enumerate(dict.fromkeys(one.note for one in own if one.note), 1)}
-        rows = [
-            [line.name + marks.get(line.note, ""), *(_cell(line.cells.get(name)) for name in names), _verdict(line)]
-            for line in own
-        ]
+        rows = []
+        for line in own:
+            verdict = marked(line.verdict.word, line.verdict.why) if line.verdict else ""
+            rows.append([marked(line.name, line.note), *(_cell(line.cells.get(name)) for name in names), verdict])
         yield from table(["Reported", *names, "verdict"], rows)
         yield ""
-        for said, mark in marks.items():
-            yield f"{mark.strip()} {said}."
+        for text, mark in marks.items():
+            yield f"({mark}) {text}."
             yield ""
-
-
-def _verdict(line: Line) -> str:
-    return f"{line.verdict.word}: {line.verdict.why}" if line.verdict else ""
 
 
 def _cell(cell: Cell | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,4 +67,4 @@ def _write(out: Path, sheets: Sequence[Sheet], cards: Sequence[Card], title: str
         frame(sheets).to_csv(out / "leaderboard.csv", index=False)
         write_json(out / "leaderboard.json", as_json(sheets, cards))
         for sheet in sheets:
-            pictures(sheet, out / "-".join([*re.findall(r"\w+", sheet.title), sheet.key]))
+            pictures(sheet, out / f"{sheet.task}-{sheet.key}")
