@@ -80,6 +80,8 @@ bench: install
 	$(BIN)/python -m benchmarks.spelling
 	$(BIN)/python -m benchmarks.pointwise
 	$(BIN)/python -m benchmarks.encoder_reuse
+	$(BIN)/python -m benchmarks.bootstrap
+	$(BIN)/python -m benchmarks.gate
 	$(BIN)/python -m benchmarks.sequential --dataset ml-100k
 	$(BIN)/python -m benchmarks.recbole_training --model SASRec
 	$(BIN)/python -m benchmarks.recbole_training --model GRU4Rec

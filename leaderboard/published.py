@@ -10,7 +10,9 @@ people's numbers for the same questions, and has `independent = true`.
     [[table]]
     settings = {dataset = ["ml-1m", "ml-100k"]}     # beside which runs it is shown; a list names several values
     data_sets = ["ml-1m"]                           # which of them are the paper's
-    needs = {k_core = 5}                            # what a run must have besides, to be compared
+    needs = {k_core = 5, masking = "seen"}          # what a run must have besides, to be compared
+    assumed = ["masking"]                           # which of that the paper does not tell: a protocol's own default
+    open = ["candidate_seed"]                       # not told either, or deciding nothing here: any value will do
     metrics = ["HR@10", "NDCG@10"]
     [table.methods]
     SASRec = [0.1978, 0.1192]                       # a number for each metric
@@ -42,7 +44,7 @@ T = TypeVar("T")
 Words = tuple[str, ...]
 DATA = ("dataset", "domain")
 """Options of tasks that say which data set is meant."""
-OPTIONS = ("settings", "needs", "tuned_with")
+OPTIONS = ("settings", "needs", "tuned_with", "trained_with")
 """Fields that hold options by name, each with one value or a list of those that are allowed."""
 SHOTS = "K"
 """How a column is headed that says how many rows a model was tuned on."""
@@ -68,6 +70,9 @@ class System:
     """A tuning that it had behind it before."""
     needs: Mapping[str, Words] = field(default_factory=dict)
     """Settings of the evaluated task that are about language models alone, or this one."""
+    assumed: Words = ()
+    open: Words = ()
+    """As those of a number."""
     stages: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By setting that names the run of an earlier stage: settings of it, and under `model` a part of its model's
     name."""
@@ -114,6 +119,12 @@ class Published:
     """Digests of that data, where they are known to be those of the paper's."""
     needs: Mapping[str, Words]
     """Settings that a run must have to be compared, the data set apart."""
+    assumed: Words
+    """Which of these the paper does not tell, though they move numbers: as the task has them by default."""
+    open: Words
+    """Settings that may be anything: draws that are not told, and what decides nothing for this number."""
+    trained_with: Mapping[str, Words]
+    """Settings of a baseline that are told, and are not its makers' own."""
     stages: Mapping[str, Mapping[str, str]]
     """As those of a system."""
     candidates: str
@@ -133,10 +144,6 @@ class Published:
     @property
     def family(self) -> Words:
         return self.system.family
-
-    @property
-    def size(self) -> int | None:
-        return self.system.size
 
 
 @dataclass(frozen=True)
@@ -168,6 +175,9 @@ class _Table:
     own: str = ""
     independent: bool = False
     needs: Mapping[str, Words] = field(default_factory=dict)
+    assumed: Words = ()
+    open: Words = ()
+    trained_with: Mapping[str, Words] = field(default_factory=dict)
     stages: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     seeds: str = ""
@@ -242,13 +252,11 @@ def _installed() -> tuple[Published, ...]:
 
 
 def _below(folder: Traversable, path: str) -> Iterator[Published]:
-    inside = sorted(folder.iterdir(), key=lambda one: one.name)
-    for file in inside:
-        if file.name.endswith(".toml"):
-            yield from parse(file.read_text("utf-8"), path + file.name)
-    for one in inside:
+    for one in sorted(folder.iterdir(), key=lambda one: (one.is_dir(), one.name)):
         if one.is_dir():
             yield from _below(one, f"{path}{one.name}/")
+        elif one.name.endswith(".toml"):
+            yield from parse(one.read_text("utf-8"), path + one.name)
 
 
 def parse(text: str, where: str) -> list[Published]:
@@ -266,7 +274,17 @@ def parse(text: str, where: str) -> list[Published]:
     made = [one for table, place in zip(tables, places, strict=True) for one in _numbers(table, systems, place)]
     if unused := sorted(systems.keys() - {one.method for one in made}):
         raise BadData(f"{where}, system {unused[0]}: no table has a number of it; is the name right?")
+    for number in made:
+        if (wrong := _unfit(number)) is not None:
+            raise BadData(f"{number.table}, {number.method}: {wrong}")
     return made
+
+
+def _unfit(number: Published) -> str | None:
+    wrong = [f"{name!r} is assumed, but not among its needs" for name in number.assumed if name not in number.needs]
+    asked = {**number.needs, **number.stages}
+    wrong += [f"{name!r} is open, and asked for as well" for name in number.open if name in asked]
+    return wrong[0] if wrong else None
 
 
 def _table(content: Mapping[str, Any], where: str) -> _Table:
@@ -334,6 +352,9 @@ def _numbers(table: _Table, systems: Mapping[str, System], where: str) -> Iterat
             data_sets=table.data_sets,
             digests=table.digests,
             needs={**asked, **table.needs, **system.needs},
+            assumed=(*(name for name in table.assumed if name not in system.needs), *system.assumed),
+            open=(*(name for name in table.open if name not in {**system.needs, **system.stages}), *system.open),
+            trained_with=table.trained_with,
             stages={**table.stages, **system.stages},
             candidates=table.candidates,
             seeds=table.seeds,
@@ -357,10 +378,8 @@ class Reported:
 
 
 def reported(task: str, split: str, settings: Mapping[str, Any], sampled: bool = False) -> list[Reported]:
-    """The papers' tables for this task, split and these settings, a metric each.
-
-    To `sampled` runs the note says that the paper's are of all instances.
-    """
+    """The papers' tables for this task, split and settings, a metric each; beside `sampled` runs the note says that
+    the papers' are of all instances."""
     more = "; of all instances, and the rows above of a sample" if sampled else ""
     found = []
     numbers = beside(published(), task, split, settings, independent=False)

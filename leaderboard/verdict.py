@@ -3,8 +3,8 @@
 Only a run in the paper's setting can answer that: the same family and size of the model, data, split, K, candidates,
 and what else the protocol fixes. Where there is none, the answer is "not attempted", with the differences of the run
 that comes nearest. A drawn sample of the split is a sample of the same questions, so it is no difference, but it is
-said. A short training budget is one: a model that was stopped early says nothing of a number that was not. An
-impossible number is no target.
+said. A short training budget is one: a model that was stopped early says nothing of a number that was not. So are
+hyperparameters that were given by hand, unless the paper tells them. An impossible number is no target.
 
 The three other words come from the interval of our score minus the paper's, after the two one-sided tests of
 equivalence (Schuirmann 1987; Lakens 2017 reads the same interval in both ways):
@@ -104,21 +104,25 @@ def verdicts(
 
 
 def overall(found: Sequence[tuple[Published, Verdict]]) -> Verdict:
-    """One verdict for a row of several metrics: the worst of those that were attempted, with the reasons of each.
+    """One verdict for a row of several metrics, since a table may have room for one word only.
 
+    The word is about all numbers of the row: "reproduced" if every one is, "not reproduced" if any one is not, "not
+    attempted" if none was, and "inconclusive" in all other cases, as where one is reproduced and the rest were not
+    attempted. A number that is impossible was not attempted. Unless all have one reason, each is named with its own.
     Raises ValueError without a verdict.
     """
     if not found:
         raise ValueError("a row without a number has no verdict")
-    words = {one.word for _, one in found}
-    worst = next(word for word in ("not reproduced", "inconclusive", "reproduced", "not attempted") if word in words)
     reasons: dict[tuple[str, str], list[str]] = {}
     for number, one in found:
         reasons.setdefault((one.word, one.why), []).append(number.metric)
     if len(reasons) == 1:
         return found[0][1]
-    word = next(one for _, one in found if one.word == worst).word
-    return Verdict(word, "; ".join(f"{', '.join(names)}: {what}, {why}" for (what, why), names in reasons.items()))
+    why = "; ".join(f"{', '.join(names)}: {what}, {reason}" for (what, reason), names in reasons.items())
+    words = {one.word for _, one in found}
+    if "not reproduced" in words:
+        return Verdict("not reproduced", why)
+    return Verdict(words.pop() if len(words) == 1 else "inconclusive", why)
 
 
 def gap(ours: Measured, paper: float, half: float) -> tuple[float, float]:
@@ -145,7 +149,7 @@ def _judged(number: Published, measured: Measured, tolerance: Tolerance, entry: 
         f"{measured.value - number.value:+.4f} [{low:+.4f}, {high:+.4f}] from the paper's; tolerance {allowed:.4f}"
     ]
     said += [f"the paper's error on its own questions, {half:.4f} at most, is in the second interval"] if half else []
-    sample = entry.manifest["sample"]
+    sample = entry.manifest.get("sample")
     said += [f"on a sample of {sample['size']} of the split"] if sample else []
     why = "; ".join(said)
     if -allowed <= low and high <= allowed:
@@ -159,9 +163,8 @@ def _measured(number: Published, entries: Sequence[Entry]) -> Measured | None:
     if len(entries) == 1:
         (entry,) = entries
         found = entry.metric(number.metric) or {}
-        if found["low"] is None or found["high"] is None:
-            return None
-        return Measured(found["value"], found["low"], found["high"], entry.model)
+        low, high = found.get("low"), found.get("high")
+        return None if low is None or high is None else Measured(found["value"], low, high, entry.model)
     metric = next(one for one in registry.task_kind(number.task).metrics if one.name == number.metric)
     rows = aligned([entry.path for entry in entries], [metric]).get(number.metric)
     if rows is None:

@@ -12,7 +12,7 @@ import pytest
 from harness.choice import Alternative, Choice
 from leaderboard.differences import differences, is_of_family
 from leaderboard.verdict import verdict
-from tests.paper_runs import BEAUTY, LLAMA, SASREC, entry, number, said, stage
+from tests.paper_runs import BEAUTY, LLAMA, RETRIEVAL, SASREC, entry, number, said, stage
 
 WEAK = number("palr", "SASRec", "HR@10", data="Beauty")
 
@@ -20,7 +20,7 @@ WEAK = number("palr", "SASRec", "HR@10", data="Beauty")
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     """A folder of runs with SASRec's candidates in it; gives where the next run would be."""
-    stage(tmp_path, "retrieval", "abc123", {"name": "recbole:SASRec", **SASREC}, {})
+    stage(tmp_path, "retrieval", "abc123", {"name": "recbole:SASRec", **SASREC}, RETRIEVAL)
     return tmp_path / "palr" / "0"
 
 
@@ -53,7 +53,12 @@ def test_a_baseline_in_the_paper_s_setting_differs_in_nothing(runs: Path) -> Non
         ({}, {}, {"task": "sequential"}, "task (sequential, the paper's palr)"),
         ({"settings": {"budget": "ci"}}, {}, {}, "training budget (ci, the paper's full)"),
         ({"settings": {"budget": "full", "shots": 64}}, {}, {}, "K (64, the paper's all)"),
-        ({"name": "recbole:SASRec (epochs=10)"}, {}, {}, "training budget (epochs=10, the paper's full)"),
+        ({}, {"untitled": False}, {}, "untitled (false, the paper's true)"),
+        ({}, {"masking": "none"}, {}, "masking (none; the paper does not say, and seen is asked)"),
+        ({}, {"max_history": 1}, {}, "max_history (1; the paper does not say, and 50 is asked)"),
+        ({"settings": {"epochs": 10}}, {}, {}, "training budget (epochs=10, the paper's full)"),
+        ({"settings": {"budget": "ci", "epochs": 1}}, {}, {}, "training budget (ci, epochs=1, the paper's full)"),
+        ({"settings": {"form": "windows"}}, {}, {}, "hyperparameters (form=windows)"),
         ({"engine": "checkpoint"}, {}, {}, "training budget (not said of a checkpoint, the paper's full)"),
     ],
 )
@@ -64,6 +69,36 @@ def test_each_difference_of_a_baseline(
     changed = replace(run, manifest={**run.manifest, **more})
     assert differences(WEAK, changed) == [expected]
     assert said(WEAK, changed) == f"not attempted: differs in {expected} ({changed.model})"
+
+
+@pytest.mark.parametrize("model", [SASREC, LLAMA])
+def test_what_an_odd_manifest_lacks_is_not_said(runs: Path, model: Mapping[str, Any]) -> None:
+    one = WEAK if model is SASREC else PALR
+    run = entry(runs, model)
+    whole = {**run.manifest}
+    for name in whole:
+        odds: list[dict[str, Any]] = [{}, {name: None}, {name: "?"}, {name: {}}, {name: []}]
+        for odd in odds:
+            changed = {key: value for key, value in whole.items() if key != name} | odd
+            other = replace(run, manifest=changed)
+            found = differences(one, other)
+            assert found or name in ("sample", "data") or not is_of_family(one, other), (name, odd)
+    for name in model:
+        for table in ({key: value for key, value in model.items() if key != name}, {**model, name: None}):
+            assert isinstance(differences(one, replace(run, manifest={**whole, "model": table})), list)
+    bare = replace(run, manifest={"model": {"baseline": "SASRec"} if model is SASREC else {}})
+    assert {"task (not said, the paper's palr)", "data (not said, the paper's amazon-beauty)"} <= {
+        *differences(one, bare)
+    }
+
+
+@pytest.mark.parametrize("settings", [None, [], {}, [None], "x", [{}]])
+def test_a_tuning_that_does_not_say_on_what(runs: Path, settings: Any) -> None:
+    assert differences(PALR, entry(runs, {**LLAMA, **tuned(settings=settings)})) == [
+        "tuning: data (not said, the paper's amazon-beauty)",
+        "tuning: users (not said, the paper's 0.2)",
+        "tuning: variant (not said, the paper's v2)",
+    ]
 
 
 PALR = number("palr", "PALR_v2", "HR@10", data="Beauty")
@@ -94,6 +129,16 @@ def tuned(**changed: Any) -> dict[str, Any]:
         ({}, {"candidates": ""}, "candidates (none, the paper's a run of recbole:SASRec)"),
         ({}, {"candidates": "b0"}, "candidates (by recbole:BPR, the paper's by recbole:SASRec)"),
         ({}, {"candidates": "c1"}, "candidates: training budget (ci, the paper's full)"),
+        (
+            {},
+            {"candidates": "d2"},
+            "candidates: training budget (stopping_step=1, the paper's full); "
+            "candidates: hyperparameters (learning_rate=10)",
+        ),
+        ({}, {"candidates": "e3"}, "candidates: max_history (1, the paper's 50)"),
+        ({}, {"order": "shuffled"}, "order (shuffled; the paper does not say, and retriever is asked)"),
+        ({}, {"year": True}, "year (true, the paper's false)"),
+        ({}, {"order_seed": 7}, ""),
         ({"tuned": None}, {}, "tuning (none that is known, the paper's palr)"),
         (tuned(task="tallrec"), {}, "tuning (tallrec, the paper's palr)"),
         (tuned(shots=64), {}, "K (64, the paper's all)"),
@@ -123,9 +168,14 @@ def tuned(**changed: Any) -> dict[str, Any]:
 def test_each_difference_of_a_language_model(
     runs: Path, model: Mapping[str, Any], settings: Mapping[str, Any], expected: str
 ) -> None:
-    stage(runs.parent.parent, "retrieval", "b0", {**SASREC, "name": "recbole:BPR"}, {})
-    stage(runs.parent.parent, "retrieval", "c1", {**SASREC, "settings": {"budget": "ci"}}, {})
-    assert differences(PALR, entry(runs, {**LLAMA, **model}, {**BEAUTY, **settings})) == [expected]
+    folder = runs.parent.parent
+    by_hand: dict[str, Any] = {"budget": "full", "learning_rate": 10, "stopping_step": 1}
+    stage(folder, "retrieval", "b0", {**SASREC, "name": "recbole:BPR"}, RETRIEVAL)
+    stage(folder, "retrieval", "c1", {**SASREC, "settings": {"budget": "ci"}}, RETRIEVAL)
+    stage(folder, "retrieval", "d2", {**SASREC, "settings": by_hand}, RETRIEVAL)
+    stage(folder, "retrieval", "e3", SASREC, {**RETRIEVAL, "max_history": 1})
+    found = differences(PALR, entry(runs, {**LLAMA, **model}, {**BEAUTY, **settings}))
+    assert "; ".join(found) == expected
 
 
 def test_several_differences_are_all_named_and_the_nearest_run_is_taken(runs: Path) -> None:
@@ -218,8 +268,12 @@ def test_an_untuned_model_and_a_chosen_option(tmp_path: Path) -> None:
         "untitled": False,
         "min_rating": 0.0,
         "max_history": 20,
+        "intention": "I0",
         "items": "title",
+        "line": False,
+        "likelihood": "sum",
         "ended": True,
+        "max_length": 512,
         "group": 10,
     }
     model = {

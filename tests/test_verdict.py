@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import sqrt
 from pathlib import Path
@@ -22,13 +22,13 @@ from leaderboard.published import beside, published
 from leaderboard.sheet import Verdict
 from leaderboard.verdict import Measured, Tolerance, gap, overall, paper_half, verdict, verdicts
 from tasks.tallrec import TALLRec
-from tests.paper_runs import LLAMA, SASREC, entry, number, said, stage
+from tests.paper_runs import LLAMA, RETRIEVAL, SASREC, entry, number, said, stage
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     """A folder of runs with SASRec's candidates in it; gives where the next run would be."""
-    stage(tmp_path, "retrieval", "abc123", {"name": "recbole:SASRec", **SASREC}, {})
+    stage(tmp_path, "retrieval", "abc123", {"name": "recbole:SASRec", **SASREC}, RETRIEVAL)
     return tmp_path / "palr" / "0"
 
 
@@ -208,17 +208,61 @@ def test_several_runs_are_compared_by_their_mean(real: Path) -> None:
     assert alone.why.startswith(f"{entries[0].model}: {values[0]:.4f} [")
 
 
-def test_a_row_of_several_metrics_has_one_word() -> None:
+WORDS: Mapping[str, Verdict] = {
+    "yes": Verdict("reproduced", "a"),
+    "no": Verdict("not reproduced", "b"),
+    "unsure": Verdict("inconclusive", "c"),
+    "none": Verdict("not attempted", "d"),
+}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "word"),
+    [
+        ("yes", "yes", "reproduced"),
+        ("yes", "no", "not reproduced"),
+        ("yes", "unsure", "inconclusive"),
+        ("yes", "none", "inconclusive"),
+        ("no", "no", "not reproduced"),
+        ("no", "unsure", "not reproduced"),
+        ("no", "none", "not reproduced"),
+        ("unsure", "unsure", "inconclusive"),
+        ("unsure", "none", "inconclusive"),
+        ("none", "none", "not attempted"),
+    ],
+)
+def test_a_row_of_several_metrics_has_one_word_for_all(first: str, second: str, word: str) -> None:
+    numbers = [WEAK, number("palr", "SASRec", "NDCG@10", data="Beauty")]
+    for one, other in ((first, second), (second, first)):
+        assert overall(list(zip(numbers, (WORDS[one], WORDS[other]), strict=True))).word == word
+        different = replace(WORDS[other], why="e")
+        assert overall(list(zip(numbers, (WORDS[one], different), strict=True))).word == word
+
+
+def test_a_row_says_the_word_and_the_reason_of_each_metric() -> None:
     hits, gain = WEAK, number("palr", "SASRec", "NDCG@10", data="Beauty")
-    yes, no, unsure = Verdict("reproduced", "a"), Verdict("not reproduced", "b"), Verdict("inconclusive", "c")
-    none = Verdict("not attempted", "d")
+    yes, no, none = WORDS["yes"], WORDS["no"], WORDS["none"]
     assert overall([(hits, none), (gain, none)]) == none
-    assert overall([(hits, yes), (gain, no)]) == Verdict(
-        "not reproduced", "HR@10: reproduced, a; NDCG@10: not reproduced, b"
-    )
-    assert overall([(hits, yes), (gain, unsure)]).word == "inconclusive"
-    assert overall([(hits, none), (gain, yes)]) == Verdict(
-        "reproduced", "HR@10: not attempted, d; NDCG@10: reproduced, a"
+    assert overall([(hits, yes), (gain, no)]).why == "HR@10: reproduced, a; NDCG@10: not reproduced, b"
+    assert overall([(hits, none), (gain, yes)]).why == "HR@10: not attempted, d; NDCG@10: reproduced, a"
+    assert (
+        overall([(hits, no), (gain, yes), (hits, no)]).why == "HR@10, HR@10: not reproduced, b; NDCG@10: reproduced, a"
     )
     with pytest.raises(ValueError, match="without a number"):
         overall([])
+
+
+@given(st.lists(st.sampled_from(sorted(WORDS)), min_size=1))
+def test_only_a_row_that_is_reproduced_as_a_whole_is_said_to_be(names: list[str]) -> None:
+    word = overall([(WEAK, WORDS[name]) for name in names]).word
+    assert (word == "reproduced") == ({*names} == {"yes"})
+    assert (word == "not attempted") == ({*names} == {"none"})
+    assert (word == "not reproduced") == ("no" in names)
+
+
+def test_a_row_with_an_impossible_number_is_not_reproduced_as_a_whole(runs: Path) -> None:
+    core = [one for one in published() if one.method == "CORE" and one.data == "Amazon-M2"]
+    found = [(one, verdict(one, []) if one.impossible else WORDS["yes"]) for one in core]
+    whole = overall(found)
+    assert whole.word == "inconclusive"
+    assert whole.why.startswith("Recall@3, Recall@10, MRR@3, MRR@5, MRR@10: reproduced, a; Recall@5: not attempted, ")
