@@ -248,6 +248,6 @@ def _notes(
         yield (
             "Reported rows are published numbers, not measured here. A number is attempted only by a run of the same "
             "model family and size, data, split, K, candidates and training. It is reproduced if the 95 % interval of "
-            f"the difference lies within {TOLERANCE.relative:.0%} of it (or {TOLERANCE.absolute} if that is more, but at "
-            f"most {TOLERANCE.at_most:.0%}), not reproduced if it lies outside, else inconclusive."
+            f"the difference lies within {TOLERANCE.relative:.0%} of it (or {TOLERANCE.absolute} if that is more, but "
+            f"at most {TOLERANCE.at_most:.0%}), not reproduced if it lies outside, else inconclusive."
         )
