@@ -9,6 +9,7 @@ harness.suites      a `harness.grid.declared.Grid`; `harness grid NAME` runs it
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, get_args
 
 from harness.engines import Engine
-from harness.errors import BadSetting, UnknownName
+from harness.errors import BadSetting, HarnessError, UnknownName
 from harness.knobs import Knob, knobs
 from harness.model import EngineOptions, ModelSettings
 from harness.task import Task
@@ -155,6 +156,21 @@ def unknown(what: str, name: str, known: Sequence[str]) -> str:
     close = get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(known) or 'none'}"
     return f"no {what} {name!r}; {hint}"
+
+
+def read_toml(
+    text: str, where: str, keys: Sequence[str] = (), error: type[HarnessError] = BadSetting
+) -> dict[str, Any]:
+    """The content of a TOML file with no other `keys` at its top than these; without any, all are well. Raises `error`
+    in one line, which begins with `where`."""
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as wrong:
+        raise error(f"{where} is not TOML: {wrong}") from None
+    for key in found if keys else ():
+        if key not in keys:
+            raise error(f"{where}: {unknown('key', key, keys)}")
+    return found
 
 
 def _check_range(field: Knob, value: Any) -> None:

@@ -26,7 +26,6 @@ Where a model was tuned on K rows, `shots` names each K, and a method has its nu
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -38,7 +37,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.errors import BadData
-from harness.registry import unknown
+from harness.registry import read_toml, unknown
 
 T = TypeVar("T")
 Words = tuple[str, ...]
@@ -261,13 +260,7 @@ def _below(folder: Traversable, path: str) -> Iterator[Published]:
 
 def parse(text: str, where: str) -> list[Published]:
     """The numbers of one file; `where` names it in errors. BadData: it is not such a file."""
-    try:
-        found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise BadData(f"{where} is not TOML: {error}") from None
-    for key in found:
-        if key not in ("systems", "table"):
-            raise BadData(f"{where}: {unknown('key', key, ['systems', 'table'])}")
+    found = read_toml(text, where, ["systems", "table"], BadData)
     systems = {name: _typed(System, one, f"{where}, system {name}") for name, one in found.get("systems", {}).items()}
     places = [f"{where}, table {n}" for n in range(1, len(found.get("table", [])) + 1)]
     tables = [_table(one, place) for one, place in zip(found.get("table", []), places, strict=True)]

@@ -20,6 +20,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from harness.types import Instance
     from tasks.palr import PALR
+    from tests.choices import Harness
 
 ROOT = Path(__file__).parent.parent
 MADE_BY = (
@@ -108,6 +109,22 @@ def label_free(request: pytest.FixtureRequest) -> Path:
         train_from_scratch(TALLRec(), "tiny", out, unlabelled=True, threads=_threads())
 
     return _kept(request, "label_free", make)
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a fake model whose answers are known, in a working directory of its own: see `tests.choices`."""
+    from tests.choices import install
+
+    return install(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def harness(model: Path, capsys: pytest.CaptureFixture[str]) -> Harness:
+    """The command line, with that model at hand."""
+    from tests.choices import Harness
+
+    return Harness(capsys)
 
 
 @pytest.fixture(scope="session")

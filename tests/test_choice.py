@@ -22,17 +22,7 @@ from leaderboard.build import sheet
 from leaderboard.collect import collect
 from leaderboard.tables import frame, markdown
 from tests import engine_models
-from tests.choices import COUNT, FIRST, SECOND, Harness, Summed, Wording, answer, chosen_of, install, lines, runs
-
-
-@pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return install(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def harness(model: Path, capsys: pytest.CaptureFixture[str]) -> Harness:
-    return Harness(capsys)
+from tests.choices import COUNT, FIRST, SECOND, Harness, Summed, Wording, answer, chosen_of, lines, runs
 
 
 def test_the_best_value_on_validation_is_run_on_the_asked_split(harness: Harness, model: Path) -> None:

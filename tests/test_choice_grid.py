@@ -15,21 +15,10 @@ from harness.grid.run import Outcome
 from harness.signature import Sample
 from leaderboard.grid import records, sections
 from tasks.tallrec import TALLRec
-from tests.choices import COUNT, Harness, install, lines, runs
+from tests.choices import COUNT, Harness, lines, runs
 from tests.fakes import Coins
 from tests.test_grid_table import answering, cell
 from tests.test_leaderboard import make_run
-
-
-@pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return install(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def harness(model: Path, capsys: pytest.CaptureFixture[str]) -> Harness:
-    return Harness(capsys)
-
 
 GRID = """
 [[block]]

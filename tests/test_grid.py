@@ -107,7 +107,7 @@ def test_a_baseline_takes_shots_and_seeds_as_its_settings() -> None:
     ("text", "said"),
     [
         ("x = [", "grid.toml is not TOML"),
-        ("titel = 'x'", "no key of a grid in grid.toml 'titel'; did you mean 'title'?"),
+        ("titel = 'x'", "grid.toml: no key 'titel'; did you mean 'title'?"),
         ("title = 'x'", "grid.toml has no block; write [[block]] above its lists"),
         ("[[block]]\nmodle = 'x'", "no key of grid.toml, block 1 'modle'; did you mean 'model'?"),
         ("[[block]]\nmodel = 'x'", "grid.toml, block 1: task Field required"),

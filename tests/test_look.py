@@ -22,18 +22,8 @@ from harness.runner import evaluate
 from harness.scoring import score
 from harness.store import Run, read_manifest, records
 from harness.types import Key, Reply, Request
-from tests.choices import Harness, install
+from tests.choices import Harness
 from tests.fakes import Coins, noisy, text_engine
-
-
-@pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return install(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def harness(model: Path, capsys: pytest.CaptureFixture[str]) -> Harness:
-    return Harness(capsys)
 
 
 def run_of(harness: Harness, *words: str) -> str:

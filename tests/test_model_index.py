@@ -12,19 +12,9 @@ from huggingface_hub import ModelCard, metadata_load
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
 from harness.cli import main
-from tests.choices import Harness, install
+from tests.choices import Harness
 
 CARD = "---\r\nlicense: mit\r\ntags:\r\n- films\r\n---\r\n\r\n# A model  \r\n\r\n| a | b |\r\n--- \r\nno line end"
-
-
-@pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return install(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def harness(model: Path, capsys: pytest.CaptureFixture[str]) -> Harness:
-    return Harness(capsys)
 
 
 @pytest.fixture

@@ -12,17 +12,7 @@ from filelock import FileLock
 
 from harness.cli import main
 from harness.metrics import MRR, Answer, HitRate, MeanMetric, Metric
-from tests.choices import Harness, Wording, install
-
-
-@pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return install(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def harness(model: Path, capsys: pytest.CaptureFixture[str]) -> Harness:
-    return Harness(capsys)
+from tests.choices import Harness, Wording
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ Nothing is looked up here: `harness.grid.cells` does that.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -100,13 +99,7 @@ def read_grid(file: Path) -> Grid:
 
 def parse_grid(text: str, where: str) -> Grid:
     """The same from text; `where` names it in errors."""
-    try:
-        found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise BadSetting(f"{where} is not TOML: {error}") from None
-    for key in found:
-        if key not in ("title", "block"):
-            raise BadSetting(registry.unknown(f"key of a grid in {where}", key, ["title", "block"]))
+    found = registry.read_toml(text, where, ["title", "block"])
     title, blocks = found.get("title", ""), found.get("block")
     if not isinstance(title, str):
         raise BadSetting(f"{where}: title should be a text")

@@ -10,7 +10,6 @@ Every field can be set on the command line, too: `--set learning_rate=3e-4`.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,10 +93,7 @@ def find_recipe(task: Task, given: Mapping[str, str], file: Path | None = None) 
 
 def read_recipes(text: str, where: str) -> Mapping[str, Mapping[str, Any]]:
     """Tables of a recipe file by name, in its order."""
-    try:
-        found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise BadSetting(f"{where} is not TOML: {error}") from None
+    found = registry.read_toml(text, where)
     for name, table in found.items():
         if not isinstance(table, dict):
             raise BadSetting(f"{where}: {name} stands outside a table; write [paper], or another name, above it")

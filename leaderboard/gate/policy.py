@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib.resources import files
@@ -87,14 +86,7 @@ def read_policy(file: Path | None) -> Policy:
 
 def parse_policy(text: str, where: str) -> Policy:
     """The same from text; `where` names it in errors."""
-    try:
-        found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise BadSetting(f"policy {where} is not TOML: {error}") from None
-    known = ["confidence", "power", "check"]
-    for key in found:
-        if key not in known:
-            raise BadSetting(f"policy {where}: {registry.unknown('key', key, known)}")
+    found = registry.read_toml(text, f"policy {where}", ["confidence", "power", "check"])
     tables = found.get("check")
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise BadSetting(f"policy {where} has no check; write [[check]] above metric and max_drop")
