@@ -34,7 +34,7 @@ from typing import NamedTuple
 from harness import registry
 from harness.scoring import aligned
 from harness.seeds import over_seeds
-from harness.stats import LEVEL
+from harness.stats import LEVEL, TOO_FEW
 from leaderboard.collect import Entry
 from leaderboard.differences import differences, is_of_family
 from leaderboard.published import Published
@@ -170,7 +170,7 @@ def _measured(number: Published, entries: Sequence[Entry]) -> Measured | None:
     if rows is None:
         return None
     made = over_seeds(metric, *rows)
-    if not isfinite(made.low) or not isfinite(made.high):
+    if made.units < TOO_FEW or not isfinite(made.low) or not isfinite(made.high):
         return None
     return Measured(made.mean, made.low, made.high, f"the mean of {len(entries)} runs, such as {entries[0].model}")
 
