@@ -12,6 +12,7 @@ from harness import registry
 from harness.errors import BadData, StaleRun, UnknownName
 from harness.metrics import Metric
 from harness.report import interval_note, sample_badge
+from harness.task import Task
 from leaderboard.collect import Entry, Standing
 from leaderboard.published import Published, beside, published, rows
 from leaderboard.sheet import Breakdown, Cell, Column, Kind, Line, Part, Place, Sheet
@@ -48,11 +49,16 @@ def sheet(standing: Standing, metrics: Mapping[str, Metric] | None = None) -> Sh
 
 
 def _metrics(standing: Standing) -> dict[str, Metric]:
+    kind = _kind_of_task(standing)
+    return {metric.name: metric for metric in kind.metrics} if kind else {}
+
+
+def _kind_of_task(standing: Standing) -> type[Task] | None:
+    """None if it is not installed."""
     try:
-        kind = registry.task_kind(standing.entries[0].manifest["task"])
+        return registry.task_kind(standing.entries[0].manifest["task"])
     except UnknownName:
-        return {}
-    return {metric.name: metric for metric in kind.metrics}
+        return None
 
 
 def _columns(standing: Standing, metrics: Mapping[str, Metric]) -> Iterator[Column]:
@@ -188,6 +194,9 @@ def _badges(standing: Standing, whole: Sequence[Entry]) -> Iterator[str]:
     for fewest, most in sorted(sizes):
         if most > 1:
             yield f"sampled metric: {fewest if fewest == most else f'{fewest} to {most}'} candidates"
+    kind, version = _kind_of_task(standing), standing.entries[0].manifest["version"]
+    if kind and kind.version != version:
+        yield f"out of date: the task has version {kind.version} now"
     if sample := sample_badge(standing.entries[0].manifest):
         yield sample.strip(" []")
     found = next((one for entry in whole if (one := entry.metric(standing.headline))), None)

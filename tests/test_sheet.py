@@ -114,6 +114,14 @@ def test_badges_say_what_to_be_careful_of(tmp_path: Path) -> None:
     assert column.name == "HR@1", "a fact that no run has makes no column"
 
 
+def test_runs_of_an_earlier_version_of_their_task_wear_a_badge(runs: Path) -> None:
+    (standing,) = collect(runs)
+    for version, badges in ((1, ()), (0, ("out of date: the task has version 1 now",))):
+        manifest = {**standing.entries[0].manifest, "task": "tallrec", "version": version}
+        old = replace(standing, entries=[replace(standing.entries[0], manifest={**manifest, "settings": {}})])
+        assert sheet(old, METRICS).badges == badges
+
+
 def told(line: Line) -> tuple[str, int | None, int | None]:
     return line.kind, line.shots, line.seed
 
