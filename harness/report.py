@@ -3,7 +3,7 @@ sides compared."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from math import isfinite
 from pathlib import Path
@@ -37,9 +37,8 @@ def run_table(path: Path) -> str:
     width = max(len(name) for name in scores["metrics"])
     for name, found in scores["metrics"].items():
         lines.append(f"  {name:<{width}}  {_said(found)}")
-    unit = scores["metrics"][scores["headline"]]
-    if unit is not None:
-        lines.append(f"  intervals: 95 %, {interval_note(unit)}")
+    if notes := interval_notes(scores["metrics"].items()):
+        lines.append(f"  intervals: 95 %, {notes}")
     for trait, parts in scores.get("strata", {}).items():
         lines += _broken_down(scores["headline"], trait, parts)
     failures = ", ".join(f"{count} {kind}" for kind, count in scores["failures"].items()) or "none"
@@ -213,6 +212,16 @@ def interval_note(found: Mapping[str, Any]) -> str:
         return f"none: {found['units']} {found['unit']}s are too few"
     few = ": few, so wide" if found["few"] else ""
     return f"{found['method']} over {found['units']} {found['unit']}s{few}"
+
+
+def interval_notes(metrics: Iterable[tuple[str, Mapping[str, Any] | None]]) -> str:
+    """How the intervals of several metrics were made: one note if it is the same for all, else each with its metrics.
+    Empty if none has a value."""
+    made: dict[str, dict[str, None]] = {}
+    for name, found in metrics:
+        if found and found["value"] is not None:
+            made.setdefault(interval_note(found), {})[name] = None
+    return "; ".join(how if len(made) == 1 else f"{how} ({', '.join(names)})" for how, names in made.items())
 
 
 def part_name(part: Mapping[str, Any]) -> str:

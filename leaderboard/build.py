@@ -11,7 +11,7 @@ from typing import Any
 from harness import registry
 from harness.errors import BadData, StaleRun, UnknownName
 from harness.metrics import Metric
-from harness.report import interval_note, sample_badge
+from harness.report import interval_notes, sample_badge
 from harness.task import Task
 from leaderboard.collect import Entry, Standing
 from leaderboard.published import Published, beside, published, rows
@@ -235,16 +235,10 @@ def _unknown(metrics: Mapping[str, Metric]) -> list[str]:
 def _notes(
     whole: Sequence[Entry], columns: Sequence[Column], told: Told, more: Sequence[str], reported: bool
 ) -> Iterator[str]:
-    made: dict[str, list[str]] = {}
-    for column in columns:
-        for found in (entry.metric(column.name) for entry in whole):
-            if found and found["value"] is not None and column.name not in made.get(interval_note(found), ()):
-                made.setdefault(interval_note(found), []).append(column.name)
     if not whole:
         yield "No run is complete."
-    if made:
-        said = "; ".join(how if len(made) == 1 else f"{how} ({', '.join(names)})" for how, names in made.items())
-        yield f"Brackets: 95 % interval, {said}. Failed instances count as the worst answer."
+    if how := interval_notes((column.name, entry.metric(column.name)) for column in columns for entry in whole):
+        yield f"Brackets: 95 % interval, {how}. Failed instances count as the worst answer."
     if told.pairs:
         yield (
             "Bold: the best of a column; underlined: the second. †: cannot be told from the best (paired differences "

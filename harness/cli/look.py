@@ -211,7 +211,8 @@ def compare(paths: tuple[Path, ...], against: tuple[Path, ...], count: int | Non
     if not others:
         raise click.UsageError("one run has nothing to be compared with; name another, or give --against")
     for side in (ours, *others):
-        if twice := [path for path in side if side.count(path) > 1]:
+        places = [path.resolve() for path in side]
+        if twice := [path for path, place in zip(side, places, strict=True) if places.count(place) > 1]:
             raise click.UsageError(f"{twice[0]} is named twice on one side, and would count as two runs")
     metrics = {metric.name: metric for metric in registry.task_kind(read_manifest(ours[0])["task"]).metrics}
     found = [compare_sides(ours, theirs, metrics) for theirs in others]
