@@ -68,7 +68,7 @@ check: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal -m "not slow and not stress"
 
 test: system check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "slow and not stress" -o timeout=1800 --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "slow and not stress" -o timeout=1800 --durations=15
 
 stress: install
 	$(BIN)/pytest -m stress --durations=0

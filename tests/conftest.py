@@ -31,6 +31,8 @@ MADE_BY = (
     "tasks/tallrec_data.py",
 )
 """Files that decide what the kept models are."""
+TRAINED = frozenset({"tiny", "label_free"})
+"""Fixtures that train a model for minutes."""
 WHOLE_SLOW = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow\b", re.MULTILINE)
 
 
@@ -45,6 +47,22 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if not chosen.startswith("not slow") or collection_path.suffix != ".py":
         return None
     return True if WHOLE_SLOW.search(collection_path.read_text("utf-8")) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A model that takes minutes to train is made at the very beginning, by the first module that needs it; the others
+    that do come last, so that nobody waits for it meanwhile."""
+    needs = {path: fixtures & TRAINED for path, fixtures in _fixtures(items).items()}
+    makers = {next((path for path, own in needs.items() if name in own), None) for name in TRAINED}
+    items.sort(key=lambda item: 0 if item.path in makers else 2 if needs[item.path] else 1)
+
+
+def _fixtures(items: list[pytest.Item]) -> dict[Path, set[str]]:
+    """By module, in their order, what its tests ask for."""
+    found: dict[Path, set[str]] = {}
+    for item in items:
+        found.setdefault(item.path, set()).update(getattr(item, "fixturenames", ()))
+    return found
 
 
 def pytest_sessionstart() -> None:

@@ -116,7 +116,7 @@ def test_a_template_is_chosen_on_validation_and_the_paper_stands_beside(
     assert main(["leaderboard", "--runs", str(folder / "runs"), "--out", str(tmp_path)]) == 0
     text = (tmp_path / "leaderboard.md").read_text()
     assert "chosen of" in text
-    assert "Reported by the paper, not measured here: Games, arXiv:2305.07001, Table" in text
+    assert "Reported, not measured here: arXiv:2305.07001, Table" in text
 
 
 def test_the_teacher_s_texts_go_into_questions(folder: Path) -> None:
