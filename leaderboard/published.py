@@ -294,7 +294,7 @@ def _typed(kind: type[T], content: Mapping[str, Any], where: str) -> T:
 
     if not isinstance(content, dict):
         raise BadData(f"{where} should be a table")
-    names = [one.name for one in fields(kind)]  # type: ignore[arg-type]
+    names = [one.name for one in fields(kind)]  # type: ignore[arg-type]  # T has no bound: the name of what all dataclasses are is private
     for key in content:
         if key not in names:
             raise BadData(f"{where}: {unknown('field', key, names)}")

@@ -16,11 +16,11 @@ CHECK = '[[check]]\nmetric = "AUC"\nmax_drop = 0.01\n'
 def test_the_default_policy_asks_for_no_visible_loss() -> None:
     policy = read_policy(None)
     assert (policy.source, policy.confidence, policy.power) == ("default", 0.95, 0.8)
-    assert [(check.metric, check.tier, check.allowed) for check in policy.checks] == [
-        ("headline", "must", "0.01"),
-        ("failure_rate", "must", "0.01"),
-        ("parse_rate", "should", "0.01"),
-        ("latency", "watch", "25 %"),
+    assert [(check.metric, check.tier, check.max_drop, check.max_relative_drop) for check in policy.checks] == [
+        ("headline", "must", 0.01, None),
+        ("failure_rate", "must", 0.01, None),
+        ("parse_rate", "should", 0.01, None),
+        ("latency", "watch", None, 0.25),
     ]
 
 

@@ -49,7 +49,7 @@ P5 \emph{(reported)}\textsuperscript{d,c} & 0.8500 &  &  &  &  &  &  \\
 \textsuperscript{d}~three seeds at most\par
 \end{minipage}}
 \end{table}
-"""  # noqa: E501
+"""  # noqa: E501  # what LaTeX reads, line by line as it is written
 
 
 def test_a_table_to_the_letter() -> None:

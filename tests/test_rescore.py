@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from harness.cli import main
-from harness.metrics import MRR, Answer, HitRate, MeanMetric, Metric
+from harness.metrics import MRR, Answer, HitRate, MeanMetric, Metric, Rows, Users
 from tests.choices import Harness, Wording
 
 
@@ -84,8 +84,8 @@ class Halved(MeanMetric):
     def measure(self, answer: Answer) -> tuple[float, ...]:
         return HitRate(1).measure(answer)
 
-    def aggregate(self, rows: object, users: object) -> float:
-        return super().aggregate(rows, users) / 2  # type: ignore[arg-type]
+    def aggregate(self, rows: Rows, users: Users) -> float:
+        return super().aggregate(rows, users) / 2
 
 
 def changed_task(patch: pytest.MonkeyPatch, *metrics: Metric) -> None:

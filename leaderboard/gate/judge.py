@@ -110,8 +110,7 @@ def _scored(check: Check, metric: Metric, policy: Policy, evidence: Evidence, sh
         )
     sides = [[metric.aggregate(rows, table.users) for rows in side] for side in (table.new, table.old)]
     new, old = (float(np.mean(side)) for side in sides)
-    share = check.max_relative_drop
-    allowed = share * abs(old) if share is not None else (check.max_drop or 0.0)
+    allowed = check.limit(old)
     if not (isfinite(new) and isfinite(old)):
         allowed = allowed if isfinite(allowed) else 0.0
         gain = Gain(nan, nan, nan, units=len(table.ids), why=f"{metric.name} is undefined on these instances")

@@ -32,9 +32,10 @@ def latency(check: Check, policy: Policy, evidence: Evidence) -> Finding:
     if why or not (new and old):
         return _finding(check, policy, evidence, Gain(nan, nan, nan, unit="run", why=why), (None, None), 0.0)
     means = float(np.mean(new)), float(np.mean(old))
-    share = check.max_relative_drop
-    allowed = (check.max_drop or 0.0) if share is None else share * means[1]
-    return _finding(check, policy, evidence, _gain(new, old, share or 0.0, check, policy), means, allowed)
+    allowed = check.limit(means[1])
+    return _finding(
+        check, policy, evidence, _gain(new, old, check.max_relative_drop or 0.0, check, policy), means, allowed
+    )
 
 
 def _unknown(paces: list[Pace]) -> str:

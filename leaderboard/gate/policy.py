@@ -39,10 +39,9 @@ class Check:
     direction: Direction | None = None
     """Which way is better; None is what the metric says. Needed where the metric says nothing."""
 
-    @property
-    def allowed(self) -> str:
-        """`0.01`, or `2 %` of the old score."""
-        return f"{self.max_drop:g}" if self.max_relative_drop is None else f"{100 * self.max_relative_drop:g} %"
+    def limit(self, old: float) -> float:
+        """The largest allowed drop from this score, in the metric's own unit; nan if it is a share of nan."""
+        return (self.max_drop or 0.0) if self.max_relative_drop is None else self.max_relative_drop * abs(old)
 
 
 @dataclass(frozen=True)

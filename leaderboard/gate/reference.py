@@ -111,8 +111,7 @@ def _decided(
     table = evidence.table(metric)
     if table is None:
         raise BadSetting(f"policy {policy.source}, check {check.metric!r}: {metric.name} does not apply to these runs")
-    share = check.max_relative_drop
-    allowed = share * abs(number.value) if share is not None else (check.max_drop or 0.0)
+    allowed = check.limit(number.value)
     found = _score(metric, table, policy.level(check), draws)
     gain = _gain(found, number, sign_of(check, metric), policy.level(check), policy.power)
     verdict = decide(gain, allowed)
