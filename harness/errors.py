@@ -42,6 +42,10 @@ class EngineStopped(HarnessError):
     """A loaded model died at work; what it answered is kept, and a new one can go on."""
 
 
+class BrokenEngine(HarnessError):
+    """An engine breaks the rules of `harness.engines`; what it answered before is kept."""
+
+
 class StaleRun(HarnessError):
     """The run directory belongs to another experiment or another process."""
 

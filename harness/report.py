@@ -12,7 +12,7 @@ from typing import Any
 from harness import choice
 from harness.card import card
 from harness.comparison import Comparison, Flip
-from harness.errors import StaleRun
+from harness.errors import BadData, StaleRun
 from harness.paired import Contrast
 from harness.stats import TOO_FEW
 from harness.store import Record, read_manifest, read_scores, read_sessions, records
@@ -137,7 +137,7 @@ def _answers(path: Path, scores: Mapping[str, Any]) -> Iterator[str]:
 def _run_line(path: Path) -> tuple[str, ...]:
     try:
         manifest = read_manifest(path)
-    except StaleRun:
+    except (StaleRun, BadData):
         return str(path), "unreadable", "", ""
     scores = read_scores(path)
     if scores is None:

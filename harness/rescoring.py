@@ -53,7 +53,7 @@ def rescorable(path: Path) -> Task:
 def rescore(path: Path) -> Rescored:
     """Write `scores.json` anew, whole or not at all, if anything in it changes; what only the instances say stays.
 
-    StaleRun: as `rescorable`, or another process has the run.
+    StaleRun: as `rescorable`, records were lost since, or another process has the run.
     """
     task, manifest, old = rescorable(path), read_manifest(path), read_scores(path) or {}
     known = [metric for metric in task.metrics if metric.name in manifest["metrics"]]
@@ -63,6 +63,11 @@ def rescore(path: Path) -> Rescored:
     chance = {name: found["chance"] for name, found in old["metrics"].items() if found and found["chance"] is not None}
     candidates = old.get("candidates")
     new = score(path, known, chance, task.strata, tuple(candidates) if candidates else None)
+    if new["instances"] != old["instances"]:
+        raise StaleRun(
+            f"{path} has {new['instances']} records, and its scores are of {old['instances']}; give the command of the "
+            "run again, and what is lost is asked again"
+        )
     kept = {name: found for name, found in old["metrics"].items() if name not in {m.name for m in task.metrics}}
     new["metrics"] |= kept
     changed = tuple(_changes(old, new))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from array import array
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from itertools import chain
 from math import isfinite
-from typing import Any, Generic, Protocol
+from typing import Any, Generic, NamedTuple, Protocol
+
+import numpy as np
 
 from harness.engines import Asked, Engine
-from harness.errors import BadData, InstanceFailed, NotApplicable, NothingAnswered, RequestFailed
+from harness.engines.rules import checked
+from harness.errors import BadData, BrokenEngine, InstanceFailed, NotApplicable, NothingAnswered, RequestFailed
 from harness.metrics import Answer
 from harness.signature import Sample
 from harness.store import Record, Run
@@ -35,6 +39,18 @@ from harness.types import (
 
 PATIENCE = 64
 """A run whose first this many instances all fail is not worth going on with."""
+NEIGHBOURS = 64
+"""Instances that go into one share together: neighbours often begin alike, which engines make use of."""
+
+
+class Share(NamedTuple):
+    """A part of the instances: of `of` equal parts the one with number `place`, from 0."""
+
+    place: int
+    of: int
+
+
+WHOLE = Share(0, 1)
 
 
 class Progress(Protocol):
@@ -55,9 +71,12 @@ class _Flight(Generic[T]):
     result: Any = None
     """The T, or the InstanceFailed, that it ended with."""
 
-    def receive(self, place: int, reply: Reply | RequestFailed) -> bool:
-        """Keep an answer; true when it was the last that the program waits for."""
-        self.replies[place] = reply
+    def receive(self, key: Key, reply: Reply | RequestFailed) -> bool:
+        """Keep an answer; true when it was the last that the program waits for. BrokenEngine: it asked nothing such."""
+        if key.step != self.step or key.place in self.replies or key.place not in range(len(self.asked)):
+            raise BrokenEngine(f"the engine answered {key} twice, or without having been asked")
+        reply = checked(key, self.asked[key.place], reply)
+        self.replies[key.place] = reply
         if not isinstance(reply, RequestFailed):
             self.usage = self.usage.plus(reply.usage)
         return len(self.replies) == len(self.asked)
@@ -95,7 +114,8 @@ def drive(
     """Keep as many programs in flight as the engine likes; yield each result when it is there.
 
     `salt` seeds every sampled generation, together with the program's key and how far it has come, so that
-    neither the batch size nor a restart changes what is drawn.
+    neither the batch size nor a restart changes what is drawn. Raises BrokenEngine for an engine that gives another
+    number or kind of replies than it was asked for.
     """
     waiting = iter(programs)
     flights: dict[str, _Flight[T]] = {}
@@ -123,7 +143,13 @@ def drive(
         if asked:
             # Equal beginnings side by side, for the engine's prefix cache.
             engine.submit(sorted(asked, key=_text))
-        ready = [key.instance for key, reply in engine.collect() if flights[key.instance].receive(key.place, reply)]
+        collected = engine.collect()
+        if not collected:
+            lost = sum(len(flight.asked) - len(flight.replies) for flight in flights.values())
+            raise BrokenEngine(f"the engine has nothing in hand any more, and {lost} questions are not answered")
+        if strange := next((key for key, _ in collected if key.instance not in flights), None):
+            raise BrokenEngine(f"the engine answered {strange} twice, or without having been asked")
+        ready = [key.instance for key, reply in collected if flights[key.instance].receive(key, reply)]
 
 
 def evaluate(
@@ -134,28 +160,52 @@ def evaluate(
     sample: Sample | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Ask what has not been asked yet; every answer is on record when it is given.
+    """Ask what has not been asked yet; every answer is on record when it is given. Raises as `answers` and `keep`."""
+    keep(answers(task, engine, run.manifest["identity"]["run"], split, sample, run.done), run, progress)
 
-    Raises NothingAnswered, and records nothing, if the first `PATIENCE` instances or all there are fail, and BadData
-    if there are none, or two with one id.
+
+def answers(
+    task: Task,
+    engine: Engine,
+    salt: str,
+    split: Split = "test",
+    sample: Sample | None = None,
+    done: Container[str] = (),
+    share: Share = WHOLE,
+) -> Iterator[Record]:
+    """Ask a share of the instances, but those whose ids are done; a record of each as soon as it is answered.
+
+    `salt` is the run's identity: what seeds the samples. Raises BadData if there are no instances, or two with one id.
     """
     solve = solver(task, engine)
     asked: dict[str, Instance] = {}
-    seen: set[str] = set()
+    met = array("q")  # eight bytes an instance, where a set would hold every id once more
 
     def owed() -> Iterator[tuple[str, Program[Prediction]]]:
-        for instance in questions(task, split, sample):
-            if instance.id in seen:
-                raise BadData(f"task {task.name!r} has two {split} instances with the id {instance.id!r}")
-            seen.add(instance.id)
-            if instance.id not in run.done:
+        for place, instance in enumerate(questions(task, split, sample)):
+            if instance.id in asked:
+                raise _twice(task, split, instance.id)
+            met.append(hash(instance.id))
+            if place // NEIGHBOURS % share.of == share.place and instance.id not in done:
                 asked[instance.id] = instance
                 yield instance.id, solve(instance)
 
+    for key, outcome, usage in drive(owed(), engine, salt):
+        yield make_record(task, asked.pop(key), outcome, usage)
+    if not met:
+        raise BadData(f"task {task.name!r} has no {split} instances")
+    if len(np.unique(met)) < len(met) and (name := _repeated(questions(task, split, sample))) is not None:
+        raise _twice(task, split, name)
+
+
+def keep(answered: Iterable[Record], run: Run, progress: Progress | None = None) -> None:
+    """Put answers on record as they come.
+
+    Raises NothingAnswered, and records nothing, if the first `PATIENCE` instances or all there are fail.
+    """
     failures: list[Record] = []
     hopeful = bool(run.done)
-    for key, outcome, usage in drive(owed(), engine, run.manifest["identity"]["run"]):
-        record = make_record(task, asked.pop(key), outcome, usage)
+    for record in answered:
         hopeful = hopeful or record.failure is None
         if not hopeful:
             failures.append(record)
@@ -170,8 +220,6 @@ def evaluate(
     if failures:
         first = failures[0]
         raise NothingAnswered(f"none of the first {len(failures)} instances could be answered: {first.reason}")
-    if not seen:
-        raise BadData(f"task {task.name!r} has no {split} instances")
 
 
 def solver(task: Task, engine: Engine) -> Callable[[Instance], Program[Prediction]]:
@@ -203,14 +251,13 @@ def make_record(task: Task, instance: Instance, outcome: Prediction | InstanceFa
         outcome, prediction = InstanceFailed("the model's answer holds a number that is not finite"), None
     answer = Answer.of(instance, prediction)
     places = answer.places
-    scores = prediction.scores.values() if prediction else ()
     return Record(
         id=instance.id,
         user=instance.user,
         rows={metric.name: metric.measure(answer) for metric in task.metrics},
         ranks={item: places[item] for item, gain in instance.relevance.items() if gain > 0 and item in places},
-        top=answer.ranking[: task.depth],
-        tied=len(set(scores)) < len(scores),
+        top=answer.top(task.depth),
+        tied=answer.tied,
         strata=task.traits(instance),
         tokens=(usage.prompt_tokens, usage.generated_tokens),
         facts=prediction.facts if prediction else {},
@@ -218,6 +265,20 @@ def make_record(task: Task, instance: Instance, outcome: Prediction | InstanceFa
         failure=None if prediction else type(outcome).__name__,
         reason=None if prediction else str(outcome),
     )
+
+
+def _twice(task: Task, split: Split, name: str) -> BadData:
+    return BadData(f"task {task.name!r} has two {split} instances with the id {name!r}")
+
+
+def _repeated(instances: Iterable[Instance]) -> str | None:
+    """The first id that an earlier instance has."""
+    seen: set[str] = set()
+    for instance in instances:
+        if instance.id in seen:
+            return instance.id
+        seen.add(instance.id)
+    return None
 
 
 def _questions(key: str, flight: _Flight[T], salt: str) -> Iterator[Asked]:

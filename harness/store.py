@@ -5,28 +5,36 @@
     sessions.jsonl  one line per process that worked on it: time, cost, versions, options
     scores.json     written when nothing is owed: the run is complete
 
-A line is written whole or it never happened, so a killed run resumes where it stopped. Memory holds the ids of
-what is done, never the records.
+A line is written whole or it never happened, so a killed run resumes where it stopped. Each of these carries a
+checksum (`harness.seal`), so that what a disk or an editor changed is an error and never a number in a table. Memory
+holds the ids of what is done, never the records.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import platform
+from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from errno import ENOSPC
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from harness.errors import BadData, HarnessError, StaleRun
+from harness.seal import seal, unsealed
 
 SCHEMA = 1
+HOLDER = ".holder"
+"""Names the process that has the lock; looked at only while somebody has it."""
 _BLOCK = 1 << 20
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
@@ -58,11 +66,17 @@ class Record:
     def line(self) -> bytes:
         # Not `asdict`: it copies all that a record holds, and takes most of the time that a record costs.
         kept = {name: getattr(self, name) for name in self.__slots__}
-        return _ENCODER.encode(kept).encode() + b"\n"
+        return seal(_ENCODER.encode(kept)) + b"\n"
 
     @classmethod
     def parse(cls, line: bytes) -> Record:
-        kept = json.loads(line)
+        """ValueError, KeyError or TypeError: this is not a record's line, or not as it was written."""
+        try:
+            kept = json.loads(unsealed(line))
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+        if not isinstance(kept, dict) or not isinstance(kept.get("id"), str) or not isinstance(kept["rows"], dict):
+            raise ValueError("not a record")
         rows = {name: None if row is None else tuple(row) for name, row in kept.pop("rows").items()}
         return cls(rows=rows, top=tuple(kept.pop("top")), tokens=tuple(kept.pop("tokens")), **kept)
 
@@ -87,8 +101,9 @@ class Run:
             try:
                 run._lock.acquire(blocking=False)
             except Timeout:
-                raise StaleRun(f"{path} is being written by another process; wait for it, or end it") from None
+                raise StaleRun(f"{path} is being written by {_holder(path)}; wait for it, or end it") from None
             try:
+                write_json(path / HOLDER, _me())
                 run._claim()
                 run._recover()
             except BaseException:
@@ -112,15 +127,15 @@ class Run:
             sessions = self.path / "sessions.jsonl"
             if sessions.exists():
                 _cut_torn_tail(sessions)
-            with sessions.open("a") as lines:
-                lines.write(json.dumps(session) + "\n")
+            with sessions.open("ab") as lines:
+                lines.write(seal(json.dumps(session)) + b"\n")
 
     def finish(self, scores: Mapping[str, Any]) -> None:
         """Declare the run complete."""
         with plain_disk_errors(self.path):
             if self._lines is not None:
                 os.fsync(self._lines.fileno())
-            write_json(self.path / "scores.json", scores)
+            write_json(self.path / "scores.json", scores, sealed=True)
 
     def close(self) -> None:
         """Let others have it. A run that nothing was answered in leaves no directory behind."""
@@ -130,15 +145,17 @@ class Run:
                     self._lines.close()
         finally:
             self._lines = None
-            if self._created:
-                self._tidy()
+            if self._lock.is_locked:
+                if self._created:
+                    self._tidy()
+                (self.path / HOLDER).unlink(missing_ok=True)
             self._lock.release()
 
     def _tidy(self) -> None:
         """Remove what this process made, if nothing came of it; the lock is still held."""
         if any((self.path / name).exists() for name in ("records.jsonl", "scores.json")):
             return
-        for name in ("run.json", "sessions.jsonl", ".lock"):
+        for name in ("run.json", "sessions.jsonl", HOLDER, ".lock"):
             (self.path / name).unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()
@@ -152,7 +169,7 @@ class Run:
     def _claim(self) -> None:
         card = self.path / "run.json"
         if not card.exists():
-            write_json(card, self.manifest)
+            write_json(card, self.manifest, sealed=True)
             self._created = True
             return
         found = read_manifest(self.path)
@@ -171,60 +188,71 @@ class Run:
 
 
 def records(path: Path) -> Iterator[Record]:
-    """The records of a run directory, in the order in which they were answered."""
+    """The records of a run directory, in the order in which they were answered.
+
+    BadData: a line is no record, was altered, or is a second one of its instance; the last comes at the end.
+    """
     lines = path / "records.jsonl"
     if not lines.exists():
         return
+    seen = array("q")  # eight bytes an instance
     with lines.open("rb") as whole:
         for number, line in enumerate(whole, 1):
             if not line.endswith(b"\n"):
-                return
+                break
             try:
-                yield Record.parse(line)
+                record = Record.parse(line)
             except (ValueError, KeyError, TypeError):
                 raise BadData(
-                    f"{lines}, line {number}: not a record of this harness; delete the line to have it asked again"
+                    f"{lines}, line {number}: not a record as this harness wrote it; delete the line and give the "
+                    "command of the run again, to have it asked again"
                 ) from None
+            seen.append(hash(record.id))
+            yield record
+    if len(np.unique(seen)) < len(seen):
+        _refuse_twice(lines)
 
 
 def read_sessions(path: Path) -> list[dict[str, Any]]:
-    """What each process that worked on a run noted when it ended; a killed one noted nothing."""
+    """What each process that worked on a run noted when it ended; a killed one noted nothing.
+
+    BadData: a line cannot be read, or was altered.
+    """
     sessions = path / "sessions.jsonl"
     if not sessions.exists():
         return []
-    return [json.loads(line) for line in sessions.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    whole = [line for line in sessions.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    return [_read_object(line, f"{sessions}, line {number}") for number, line in enumerate(whole, 1)]
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a run directory; StaleRun if there is none that can be read."""
+    """The manifest of a run directory. StaleRun: there is none of this version; BadData: it was altered."""
+    card = path / "run.json"
     try:
-        found: dict[str, Any] = json.loads((path / "run.json").read_text())
-        if found["schema"] != SCHEMA or not found["identity"]["run"]:
-            raise KeyError
-    except FileNotFoundError:
+        found = _read_object(card.read_bytes(), str(card))
+    except (FileNotFoundError, NotADirectoryError):
         raise StaleRun(f"{path} is not a run directory: it has no run.json") from None
-    except (ValueError, KeyError, TypeError):
-        raise StaleRun(f"{path / 'run.json'} was not written by this version of the harness") from None
+    identity = found.get("identity")
+    if found.get("schema") != SCHEMA or not isinstance(identity, dict) or not identity.get("run"):
+        raise StaleRun(f"{card} was not written by this version of the harness")
     return found
 
 
 def read_scores(path: Path) -> dict[str, Any] | None:
-    """The scores of a complete run; None if anything is still owed. StaleRun: they cannot be read."""
+    """The scores of a complete run; None if anything is still owed. BadData: they cannot be read."""
+    scores = path / "scores.json"
     try:
-        found: dict[str, Any] = json.loads((path / "scores.json").read_text())
+        return _read_object(scores.read_bytes(), str(scores))
     except FileNotFoundError:
         return None
-    except ValueError:
-        raise StaleRun(f"{path / 'scores.json'} is not JSON; delete it and give the command of the run again") from None
-    return found
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file whole or not at all."""
+def write_json(path: Path, content: Mapping[str, Any], sealed: bool = False) -> None:
+    """Write a file whole or not at all; `sealed` adds a checksum."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as out:
-        json.dump(content, out, indent=2, allow_nan=False)
-        out.write("\n")
+    text = json.dumps(content, indent=2, allow_nan=False)
+    with partial.open("wb") as out:
+        out.write((seal(text) if sealed else text.encode()) + b"\n")
         out.flush()
         os.fsync(out.fileno())
     partial.replace(path)
@@ -239,6 +267,42 @@ def plain_disk_errors(path: Path) -> Iterator[None]:
         if error.errno == ENOSPC:
             raise HarnessError(f"no space left for {path}; free some and run the same command again") from error
         raise HarnessError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _read_object(content: bytes, where: str) -> dict[str, Any]:
+    """A JSON object, with its checksum looked at. BadData: it is none, or was altered."""
+    try:
+        found = json.loads(unsealed(content))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise BadData(f"{where}: not as this harness wrote it; delete it and give the command of the run again")
+    return found
+
+
+def _refuse_twice(lines: Path) -> None:
+    """BadData for the first second record of an instance, if there is one."""
+    seen: set[str] = set()
+    for number, line in enumerate(lines.read_bytes().splitlines(keepends=True), 1):
+        if not line.endswith(b"\n"):
+            return
+        found = Record.parse(line).id
+        if found in seen:
+            raise BadData(f"{lines}, line {number}: a second record of instance {found!r}; delete one of the two")
+        seen.add(found)
+
+
+def _me() -> dict[str, Any]:
+    """Who holds a run: what somebody else is told."""
+    return {"process": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def _holder(path: Path) -> str:
+    try:
+        found = json.loads((path / HOLDER).read_text())
+        return f"process {found['process']} on {found['host']} since {found['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
 
 
 def _cut_torn_tail(lines: Path) -> None:

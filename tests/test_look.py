@@ -23,6 +23,7 @@ from harness.scoring import score
 from harness.store import Run, read_manifest, records
 from harness.types import Key, Reply, Request
 from tests.choices import Harness
+from tests.edits import unsealed
 from tests.fakes import Coins, noisy, text_engine
 
 
@@ -80,7 +81,7 @@ def test_the_card_says_what_stands_behind_the_scores(harness: Harness, two: tupl
 
 def test_a_card_tells_of_each_process_once(harness: Harness, two: tuple[str, str]) -> None:
     sessions = Path(two[0]) / "sessions.jsonl"
-    (first,) = map(json.loads, sessions.read_text().splitlines())
+    first = unsealed(sessions)
     more = {**first, "started": "2099-01-01T00:00:00+00:00", "options": {**first["options"], "threads": 3}}
     more |= {"command": ["/opt/x/bin/harness", "run", "--task", "a b"], "asked": 5}
     sessions.write_text(json.dumps(first) + "\n" + json.dumps(more) + "\n")
@@ -140,7 +141,7 @@ def test_failures_come_with_an_example_of_each_kind(tmp_path: Path) -> None:
 
 
 def test_of_written_texts_it_is_said_how_many_name_an_item(harness: Harness, two: tuple[str, str]) -> None:
-    scores = json.loads((Path(two[0]) / "scores.json").read_text())
+    scores = unsealed(Path(two[0]) / "scores.json")
     assert scores["parse_rate"] is None, "the fake model counts no tokens"
     (Path(two[0]) / "scores.json").write_text(json.dumps({**scores, "parse_rate": 16 / 19}))
     assert "  parsed: 84.2% of the texts name an item" in run_table(Path(two[0])).splitlines()

@@ -13,6 +13,7 @@ from huggingface_hub.repocard_data import eval_results_to_model_index, model_ind
 
 from harness.cli import main
 from tests.choices import Harness
+from tests.edits import unsealed
 
 CARD = "---\r\nlicense: mit\r\ntags:\r\n- films\r\n---\r\n\r\n# A model  \r\n\r\n| a | b |\r\n--- \r\nno line end"
 
@@ -116,7 +117,7 @@ def test_new_numbers_replace_old_ones_and_others_stay(harness: Harness, runs: li
     assert entry["name"] == "mine"
     assert entry["results"][0] == foreign
     file = Path("runs/B/scores.json")
-    other = json.loads(file.read_text())
+    other = unsealed(file)
     other["metrics"]["HR@1"]["value"] = 0.75
     file.write_text(json.dumps(other))
     harness(runs[2], runs[0], "--out", "README.md", "--name", "ours", command="export")
@@ -190,7 +191,7 @@ def test_diagnostics_are_no_scores_and_paths_stay_here(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["run", "--task", "tallrec", "--model", "simple:like-rate", "--run-dir", "run"]) == 0
-    manifest = json.loads(Path("run/run.json").read_text())
+    manifest = unsealed(Path("run/run.json"))
     manifest["model"] = {"name": f"{tmp_path}/secret/base + ./lora (hf, float32)", "weights": "w", "adapter": "a"}
     manifest["settings"]["runs"] = str(tmp_path)
     Path("run/run.json").write_text(json.dumps(manifest))

@@ -13,6 +13,7 @@ import pytest
 
 from harness.cli import main
 from leaderboard.gate.policy import default_text
+from tests.edits import unsealed
 from tests.gate_runs import LISTS, make_run
 
 GOOD = [1.0, 0.0] * 200
@@ -136,7 +137,7 @@ def test_what_does_not_pair_is_named(
 
 
 def test_texts_that_changed_without_a_version(tmp_path: Path, old: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    card = json.loads((old / "run.json").read_text())
+    card = unsealed(old / "run.json")
     card["identity"]["protocol"] = "another"
     other = make_run(tmp_path / "other", GOOD)
     (other / "run.json").write_text(json.dumps(card))
@@ -247,7 +248,7 @@ def test_a_must_that_cannot_tell_is_not_green(tmp_path: Path, capsys: pytest.Cap
 def test_names_that_xml_and_markdown_have_marks_for(tmp_path: Path, old: Path) -> None:
     odd = make_run(tmp_path / "odd", BAD)
     for path in (odd, old):
-        card = json.loads((path / "run.json").read_text())
+        card = unsealed(path / "run.json")
         card["described"] = 'a<b> & \x07 "c" | ]]>'
         card["model"]["name"] = "a|b *c*"
         (path / "run.json").write_text(json.dumps(card))

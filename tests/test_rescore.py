@@ -13,6 +13,7 @@ from filelock import FileLock
 from harness.cli import main
 from harness.metrics import MRR, Answer, HitRate, MeanMetric, Metric, Rows, Users
 from tests.choices import Harness, Wording
+from tests.edits import unsealed
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_where_nothing_changed_the_file_is_the_same(
     assert main(["rescore", "run"]) == 0
     assert capsys.readouterr().out == "run: nothing changed\n"
     assert (file.read_bytes(), file.stat().st_mtime_ns) == (before, made)
-    other = json.loads(before)
+    other = unsealed(file)
     other["tie_rate"] = 0.125
     file.write_text(json.dumps(other))
     assert main(["rescore", "run"]) == 0
@@ -50,15 +51,14 @@ def test_where_nothing_changed_the_file_is_the_same(
 def test_what_changed_is_said(harness: Harness, run: Path) -> None:
     """Scores of an earlier version, which made intervals otherwise and told less."""
     file = run / "scores.json"
-    before = file.read_bytes()
-    old = json.loads(before)
+    expected, old = unsealed(file), unsealed(file)
     old["metrics"]["HR@1"] |= {"low": 0.25, "method": "guess", "chance": 0.4}
     old["metrics"]["HR@2"]["high"] += 1e-9
     old["metrics"]["HR@2"]["value"] = None
     del old["users"]
     old["colour"] = "red"
     file.write_text(json.dumps(old))
-    new = json.loads(before)["metrics"]
+    new = expected["metrics"]
     assert harness("runs", command="rescore").splitlines() == [
         "runs/B: scores.json written",
         f"  metrics.HR@1.low: 0.25 to {new['HR@1']['low']:.6g}",
@@ -68,9 +68,8 @@ def test_what_changed_is_said(harness: Harness, run: Path) -> None:
         "  colour: left out",
         "  users: new",
     ]
-    made = json.loads(file.read_bytes())
+    made = unsealed(file)
     assert made["metrics"]["HR@1"].pop("chance") == 0.4, "chance levels need the data, so they stay"
-    expected = json.loads(before)
     del expected["metrics"]["HR@1"]["chance"]
     assert made == expected
 
@@ -128,7 +127,7 @@ def test_what_cannot_be_scored_is_refused_and_nothing_is_written(
     assert refused("off") == "off has no rows to score: no such wording for this model"
     harness("--set", "wording=A", "--run-dir", "partial")
     (Path("partial") / "scores.json").unlink()
-    altered = json.dumps({**json.loads((run / "scores.json").read_text()), "users": 0})
+    altered = json.dumps({**unsealed(run / "scores.json"), "users": 0})
     (run / "scores.json").write_text(altered)
     assert refused(str(run), "partial").startswith("partial is not complete, so it has no scores yet")
     assert (run / "scores.json").read_text() == altered
@@ -142,5 +141,5 @@ def test_what_cannot_be_scored_is_refused_and_nothing_is_written(
 
 def test_a_task_that_is_gone(harness: Harness, run: Path) -> None:
     file = run / "run.json"
-    file.write_text(file.read_text().replace('"task": "wording"', '"task": "wordings"'))
+    file.write_text(json.dumps({**unsealed(file), "task": "wordings"}))
     assert "no task 'wordings'; did you mean 'wording'?" in harness(str(run), command="rescore", code=2)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from harness.engines import Answered, Asked, FunctionEngine
 from harness.engines.wrappers import Counted, Retried
 from harness.errors import BadData, NotApplicable, NothingAnswered, RequestFailed
-from harness.runner import PATIENCE, drive, evaluate, make_record, questions
+from harness.runner import PATIENCE, Share, answers, drive, evaluate, make_record, questions
 from harness.signature import Sample, describe, identify
 from harness.store import SCHEMA, Run, records
 from harness.task import Task
@@ -235,6 +235,16 @@ def test_conventional_models_answer_the_same_instances(tmp_path: Path) -> None:
         evaluate(Shelf(), FunctionEngine(oracle, Rank), run)
     assert all(record.rows["NDCG@10"] == (1.0,) and list(record.ranks.values()) == [1] for record in records(run.path))
     assert all(record.tied for record in records(run.path))
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 7])
+def test_shares_are_the_whole_run_in_parts(of: int) -> None:
+    task, done = Coins(count=500), {"test-3", "test-70", "test-499"}
+    whole = {record.id: record.line() for record in answers(task, text_engine(), "salt", done=done)}
+    parts = [list(answers(task, text_engine(), "salt", done=done, share=Share(place, of))) for place in range(of)]
+    assert sum(map(len, parts)) == 497
+    assert {record.id: record.line() for part in parts for record in part} == whole
+    assert max(map(len, parts)) - min(map(len, parts)) <= 64
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import BadData, HarnessError, StaleRun
+from harness.seal import seal, unsealed
 from harness.store import SCHEMA, Record, Run, read_manifest, read_scores, read_sessions, records
 
 
@@ -42,16 +45,17 @@ def test_a_record_survives_its_line(name: str, rows: dict[str, tuple[float, ...]
 def test_a_line_is_the_record_field_by_field(name: str, rows: dict[str, tuple[float, ...] | None], text: str) -> None:
     made = record(name, rows=rows, text=text, reason=text, facts={"mass": 1 / 3})
     plain = json.dumps(asdict(made), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    assert made.line() == plain.encode() + b"\n"
+    assert unsealed(made.line()) == plain.encode()
 
 
 def test_a_line_as_it_has_always_been() -> None:
+    # The checksum is the one in the trailer that gzip writes for the line up to there.
     rows = {"NDCG@10": (0.5,), "mass": None}
     made = record("é", rows=rows, ranks={"x": 2}, top=("y", "x"), failure="InstanceFailed", reason='a "quote"')
     assert made.line().decode() == (
         '{"id":"é","user":"u","rows":{"NDCG@10":[0.5],"mass":null},"ranks":{"x":2},"top":["y","x"],"tied":false,'
         '"strata":{"history":3.0},"tokens":[10,1],"facts":{},"text":null,"failure":"InstanceFailed",'
-        '"reason":"a \\"quote\\""}\n'
+        '"reason":"a \\"quote\\"","sum":"9aa33235"}\n'
     )
 
 
@@ -129,7 +133,7 @@ def test_another_experiment_cannot_go_on_with_a_run(tmp_path: Path) -> None:
 def test_two_writers_are_kept_apart(tmp_path: Path) -> None:
     with Run.open(tmp_path / "r", manifest()) as run:
         run.append(record("a"))
-        with pytest.raises(StaleRun, match="being written by another process"):
+        with pytest.raises(StaleRun, match="being written by process"):
             Run.open(tmp_path / "r", manifest())
 
 
@@ -164,10 +168,92 @@ def test_finishing(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "r")["identity"]["run"] == "aaa"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", json.dumps({"schema": 99, "identity": {"run": "a"}})])
-def test_what_is_no_run_directory_says_so(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "not as this harness wrote it"),
+        ("{", "not as this harness wrote it"),
+        ("[]", "not as this harness wrote it"),
+        (json.dumps({"schema": 99, "identity": {"run": "a"}}), "not written by this version"),
+        (json.dumps({"schema": SCHEMA, "identity": "a"}), "not written by this version"),
+    ],
+)
+def test_what_is_no_run_directory_says_so(tmp_path: Path, content: str, says: str) -> None:
     with pytest.raises(StaleRun, match="not a run directory"):
         read_manifest(tmp_path)
     (tmp_path / "run.json").write_text(content)
-    with pytest.raises(StaleRun, match="not written by this version"):
+    with pytest.raises((StaleRun, BadData), match=says):
         read_manifest(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete run of three records, to be copied."""
+    path = tmp_path_factory.mktemp("written") / "r"
+    with Run.open(path, manifest()) as run:
+        for n in range(3):
+            run.append(record(f"id {n}", text="Heat"))
+        run.note_session({"seconds": 1.5, "answered": 3})
+        run.finish({"headline": "AUC", "instances": 3})
+    return path
+
+
+def read(path: Path, name: str) -> Any:
+    if name == "records.jsonl":
+        return list(records(path))
+    return {"run.json": read_manifest, "scores.json": read_scores, "sessions.jsonl": read_sessions}[name](path)
+
+
+@pytest.mark.parametrize("name", ["records.jsonl", "run.json", "scores.json", "sessions.jsonl"])
+def test_a_changed_byte_is_an_error_or_changes_nothing(written: Path, tmp_path: Path, name: str) -> None:
+    whole, before = (written / name).read_bytes(), read(written, name)
+    found = 0
+    for place in range(len(whole)):
+        for change in (0x01, 0x08, 0x80):
+            (tmp_path / name).write_bytes(whole[:place] + bytes([whole[place] ^ change]) + whole[place + 1 :])
+            try:
+                after = read(tmp_path, name)
+            except (BadData, StaleRun) as error:
+                assert name in str(error)  # noqa: PT017
+                found += 1
+            else:
+                assert harmless(before, after), (place, change)
+    assert found > len(whole)
+
+
+def harmless(before: Any, after: Any) -> bool:
+    """The same, but for the checksum's own name, or for the end of the file, which reads as a line cut by a kill."""
+    if isinstance(before, list):
+        return before[: len(after)] == after or (len(before) == len(after) and all(map(harmless, before, after)))
+    return isinstance(after, dict) and all(after.get(key) == value for key, value in before.items())
+
+
+def test_a_second_record_of_an_instance_is_an_error_that_names_it(written: Path, tmp_path: Path) -> None:
+    lines = (written / "records.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "records.jsonl").write_bytes(b"".join([*lines, lines[1]]))
+    with pytest.raises(BadData, match=r"records.jsonl, line 4: a second record of instance 'id 1'"):
+        list(records(tmp_path))
+    with pytest.raises(BadData, match="line 4"):
+        Run.open(tmp_path, manifest())
+
+
+def test_who_holds_a_run_is_said(tmp_path: Path) -> None:
+    with (
+        Run.open(tmp_path / "r", manifest()),
+        pytest.raises(StaleRun, match=rf"written by process {os.getpid()} on \S+ since 20\d\d-\S+; wait for it"),
+    ):
+        Run.open(tmp_path / "r", manifest())
+    assert not (tmp_path / "r").exists()
+
+
+@given(st.dictionaries(st.text(min_size=1), st.text() | st.integers(), min_size=1), st.sampled_from([None, 2]))
+def test_a_seal_is_one_more_member(content: dict[str, Any], indent: int | None) -> None:
+    text = json.dumps(content, indent=indent)
+    sealed = seal(text)
+    assert json.loads(unsealed(sealed)) == content
+    assert json.loads(sealed) == {**content, "sum": json.loads(sealed)["sum"]}
+    assert unsealed(text.encode()) == text.encode()
+
+
+def test_the_checksum_is_crc32_of_what_stands_before_it() -> None:
+    assert seal('{"a":1}') == b'{"a":1,"sum":"%08x"}' % zlib.crc32(b'{"a":1')

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.engines import Answered, Asked, Engine
+from harness.engines.rules import checked
 from harness.errors import RequestFailed
 from harness.types import Key, Request, Usage
 
@@ -52,17 +53,25 @@ class Retried:
         self._inner.submit(asked)
 
     def collect(self) -> Sequence[Answered]:
+        """Every reply is looked at here, inside the cache, so that no wrong one is kept. Raises as `checked`."""
         done: list[Answered] = []
         while self._in_hand and not done:
+            collected = self._inner.collect()
+            if not collected:  # it has lost questions; the runner says so
+                break
             again: list[Asked] = []
-            for key, reply in self._inner.collect():
+            for key, reply in collected:
+                if key not in self._in_hand:  # twice, or unasked; the runner says so
+                    done.append((key, reply))
+                    continue
                 request, tries = self._in_hand.pop(key)
                 if isinstance(reply, RequestFailed) and reply.transient and tries < self._times:
                     self._in_hand[key] = request, tries + 1
                     again.append((key, request))
                 else:
-                    done.append((key, reply))
-            self._inner.submit(again)
+                    done.append((key, checked(key, request, reply)))
+            if again:
+                self._inner.submit(again)
         return done
 
     def close(self) -> None:
