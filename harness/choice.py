@@ -17,7 +17,7 @@ import numpy as np
 from harness import registry
 from harness.errors import BadSetting, NotApplicable, StaleRun
 from harness.knobs import Knob, knobs
-from harness.metrics import Answer, CutOff, MeanOf, Metric, Together
+from harness.metrics import Answer, CutOff, MeanOf, Metric, Together, hits_of
 from harness.points import PointMetric
 from harness.signature import Sample
 from harness.store import Record, plain_disk_errors, read_scores, records, write_json
@@ -194,10 +194,6 @@ def _measured(run: Path, metric: Metric, instances: Iterable[Instance]) -> float
 
 
 def _answer(record: Record, instance: Instance) -> Answer:
-    """The answer that a record keeps, without scores: places and gains of all that is relevant, and the facts."""
+    """The answer that a record keeps, without scores: places of all that is relevant, and the facts."""
     prediction = Prediction({}, record.facts, record.text) if record.failure is None else None
-    gains = [0.0] * max(record.ranks.values(), default=0)
-    for item, place in record.ranks.items():
-        gains[place - 1] = instance.relevance[item]
-    plain = Answer.of(instance, prediction)
-    return replace(plain, ranking=record.top, places=record.ranks, gains=tuple(gains))
+    return replace(Answer.of(instance, prediction), places=record.ranks, hits=hits_of(instance, record.ranks))

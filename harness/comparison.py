@@ -182,10 +182,10 @@ def _failed(found: Sequence[Record]) -> str:
 
 
 def _gaps(ours: Path, theirs: Path) -> dict[str, float]:
-    known = {record.id: record.facts for record in records(theirs)}
+    known = {record.id: record.facts for record in records(theirs) if record.facts}
     gaps: dict[str, float] = {}
     for record in records(ours):
-        facts = known[record.id]
+        facts = known.get(record.id, {})
         for fact in record.facts.keys() & facts.keys():
             gaps[fact] = max(gaps.get(fact, 0.0), abs(record.facts[fact] - facts[fact]))
     return gaps

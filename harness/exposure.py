@@ -46,7 +46,7 @@ class ShownItems(Exposure):
         catalogue = answer.instance.catalogue
         if catalogue is None:
             return None
-        shown = [float(catalogue.places.get(item, -1)) for item in answer.ranking[: self.k]]
+        shown = [float(catalogue.places.get(item, -1)) for item in answer.top(self.k)]
         return (float(len(catalogue.items)), *shown, *[-1.0] * (self.k - len(shown)))
 
     def aggregate(self, rows: Rows, users: Users) -> float:
@@ -97,7 +97,7 @@ class ARP(Exposure, MeanMetric):
     higher_is_better: ClassVar[bool] = False
 
     def measure(self, answer: Answer) -> tuple[float, ...] | None:
-        catalogue, shown = answer.instance.catalogue, answer.ranking[: self.k]
+        catalogue, shown = answer.instance.catalogue, answer.top(self.k)
         if catalogue is None or not shown:
             return None
         return (sum([catalogue.met.get(item, 0) for item in shown]) / len(shown),)

@@ -7,10 +7,13 @@ what a random order would score on an instance (`chance`), so that a table can s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from math import comb, exp, inf, log1p, log2, nan
+from operator import eq
 from typing import ClassVar
 
 import numpy as np
@@ -27,6 +30,8 @@ Weights = NDArray[np.float64]
 """Shape (draws, instances): how often each instance counts, in each of several draws."""
 Weigher = Callable[[Weights], NDArray[np.float64]]
 """From weights to the score under each of them, shape (draws,)."""
+Hit = tuple[int, float]
+"""The place, from 1, of a relevant item, and its relevance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +41,45 @@ class Answer:
     instance: Instance
     prediction: Prediction | None
     """None if the instance failed."""
-    ranking: tuple[ItemId, ...]
+    ordered: Sequence[float]
+    """All scores, the smallest first."""
     places: Mapping[ItemId, int]
     """Where, from 1, those items are ranked that the instance names a relevance of."""
-    gains: tuple[float, ...]
-    """Relevance of each place of the ranking, up to the last one that the instance names; 0 from there on."""
+    hits: Sequence[Hit]
+    """All relevant items that are ranked, the best place first."""
     relevant: tuple[float, ...]
     """All positive relevances of the instance, the largest first."""
 
     @classmethod
     def of(cls, instance: Instance, prediction: Prediction | None) -> Answer:
-        relevance = instance.relevance
-        ranking = prediction.ranking(instance.id) if prediction else ()
-        places = {item: place for place, item in enumerate(ranking, 1) if item in relevance}
-        gains = [0.0] * max(places.values(), default=0)
-        for item, place in places.items():
-            gains[place - 1] = relevance[item]
-        return cls(instance, prediction, ranking, places, tuple(gains), _relevant(instance))
+        scores = prediction.scores if prediction else {}
+        # numpy sorts a hundred numbers in less time than Python needs to look at them.
+        values = np.fromiter(scores.values(), np.float64, len(scores))
+        values.sort()
+        ordered = values.tolist()
+        places = _places(instance, scores, ordered)
+        return cls(instance, prediction, ordered, places, hits_of(instance, places), _relevant(instance))
+
+    @property
+    def tied(self) -> bool:
+        """Whether items share a score, so that the hash decides between them."""
+        return any(map(eq, self.ordered, islice(self.ordered, 1, None)))
+
+    def top(self, k: int) -> tuple[ItemId, ...]:
+        """The first k places, best first; fewer where fewer items have a score."""
+        if self.prediction is None:
+            return ()
+        scores = self.prediction.scores
+        if 0 < k < len(scores):
+            least = self.ordered[-k]
+            scores = {item: score for item, score in scores.items() if score >= least}
+        return Prediction(scores).ranking(self.instance.id)[:k]
+
+
+def hits_of(instance: Instance, places: Mapping[ItemId, int]) -> list[Hit]:
+    """The hits of an answer, from where its items are."""
+    relevance = instance.relevance
+    return sorted([(place, relevance[item]) for item, place in places.items() if relevance[item] > 0])
 
 
 class Metric(ABC):
@@ -122,12 +149,12 @@ class CutOff(MeanMetric):
         return f"{self.label}@{self.k}"
 
     def measure(self, answer: Answer) -> tuple[float, ...]:
-        return (self.value(answer.gains[: self.k], answer.relevant),)
+        return (self.value([hit for hit in answer.hits if hit[0] <= self.k], answer.relevant),)
 
     @abstractmethod
-    def value(self, gains: Sequence[float], relevant: Sequence[float]) -> float:
-        """From the gains of the first places, where zeros at the end may be left out, and all positive relevances of
-        the instance, the largest first."""
+    def value(self, hits: Sequence[Hit], relevant: Sequence[float]) -> float:
+        """From the hits in the first k places, the best place first, and all positive relevances of the instance, the
+        largest first."""
 
     def chance(self, instance: Instance) -> float | None:
         relevant = _relevant(instance)
@@ -151,8 +178,8 @@ class HitRate(CutOff):
 
     label: ClassVar[str] = "HR"
 
-    def value(self, gains: Sequence[float], relevant: Sequence[float]) -> float:
-        return float(max(gains, default=0.0) > 0)
+    def value(self, hits: Sequence[Hit], relevant: Sequence[float]) -> float:
+        return float(bool(hits))
 
     def expected(self, size: int, found: int, gain: float, relevant: Sequence[float]) -> float:
         k = min(self.k, size)
@@ -166,8 +193,9 @@ class NDCG(CutOff):
 
     label: ClassVar[str] = "NDCG"
 
-    def value(self, gains: Sequence[float], relevant: Sequence[float]) -> float:
-        return _dcg(gains) / _ideal(tuple(relevant[: self.k])) if relevant else 0.0
+    def value(self, hits: Sequence[Hit], relevant: Sequence[float]) -> float:
+        found = sum([gain / log2(place + 1) for place, gain in hits])
+        return found / _ideal(tuple(relevant[: self.k])) if relevant else 0.0
 
     def expected(self, size: int, found: int, gain: float, relevant: Sequence[float]) -> float:
         return _dcg([gain / size] * min(self.k, size)) / _dcg(relevant[: self.k])
@@ -179,8 +207,8 @@ class MRR(CutOff):
 
     label: ClassVar[str] = "MRR"
 
-    def value(self, gains: Sequence[float], relevant: Sequence[float]) -> float:
-        return next((1 / place for place, gain in enumerate(gains, 1) if gain > 0), 0.0)
+    def value(self, hits: Sequence[Hit], relevant: Sequence[float]) -> float:
+        return 1 / hits[0][0] if hits else 0.0
 
     def expected(self, size: int, found: int, gain: float, relevant: Sequence[float]) -> float:
         first = (comb(size - place, found - 1) / place for place in range(1, min(self.k, size) + 1))
@@ -193,8 +221,8 @@ class Recall(CutOff):
 
     label: ClassVar[str] = "Recall"
 
-    def value(self, gains: Sequence[float], relevant: Sequence[float]) -> float:
-        return sum(gain > 0 for gain in gains) / len(relevant) if relevant else 0.0
+    def value(self, hits: Sequence[Hit], relevant: Sequence[float]) -> float:
+        return len(hits) / len(relevant) if relevant else 0.0
 
     def expected(self, size: int, found: int, gain: float, relevant: Sequence[float]) -> float:
         return found * min(self.k, size) / size / len(relevant)
@@ -206,8 +234,8 @@ class Precision(CutOff):
 
     label: ClassVar[str] = "Precision"
 
-    def value(self, gains: Sequence[float], relevant: Sequence[float]) -> float:
-        return sum(gain > 0 for gain in gains) / self.k
+    def value(self, hits: Sequence[Hit], relevant: Sequence[float]) -> float:
+        return len(hits) / self.k
 
     def expected(self, size: int, found: int, gain: float, relevant: Sequence[float]) -> float:
         return found * min(self.k, size) / size / self.k
@@ -219,12 +247,8 @@ class MAP(CutOff):
 
     label: ClassVar[str] = "MAP"
 
-    def value(self, gains: Sequence[float], relevant: Sequence[float]) -> float:
-        hits, total = 0, 0.0
-        for place, gain in enumerate(gains, 1):
-            if gain > 0:
-                hits += 1
-                total += hits / place
+    def value(self, hits: Sequence[Hit], relevant: Sequence[float]) -> float:
+        total = sum([number / place for number, (place, _) in enumerate(hits, 1)])
         return total / min(self.k, len(relevant)) if relevant else 0.0
 
     def expected(self, size: int, found: int, gain: float, relevant: Sequence[float]) -> float:
@@ -300,6 +324,21 @@ def _expected(metric: CutOff, size: int, found: int, gain: float, relevant: tupl
 def _ideal(relevant: tuple[float, ...]) -> float:
     """The best attainable gain; most instances have as many answers, of the same worth, as their neighbours."""
     return _dcg(relevant)
+
+
+def _places(instance: Instance, scores: Mapping[ItemId, float], ordered: Sequence[float]) -> dict[ItemId, int]:
+    """A score that no other item has stands in its place among the ordered ones. For another one all are ranked."""
+    places: dict[ItemId, int] = {}
+    size = len(ordered)
+    for item in instance.relevance:
+        if item in scores:
+            own = scores[item]
+            below = bisect_left(ordered, own)
+            if below + 1 < size and ordered[below + 1] == own:
+                ranking = Prediction(scores).ranking(instance.id)
+                return {item: place for place, item in enumerate(ranking, 1) if item in instance.relevance}
+            places[item] = size - below
+    return places
 
 
 def _relevant(instance: Instance) -> tuple[float, ...]:

@@ -10,13 +10,13 @@ from hashlib import blake2b
 from itertools import pairwise
 from math import inf, isfinite, nan
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import StaleRun
-from harness.metrics import Metric, Rows, Users
+from harness.metrics import Mask, Metric, Rows, Users
 from harness.points import PointMetric, tied_pairs
 from harness.stats import interval
 from harness.store import Record, records
@@ -44,12 +44,21 @@ class Columns:
         return np.argsort(_numbers(self.places), kind="stable")
 
     def table(self) -> tuple[Rows, Users]:
-        rows = np.array(self.numbers, dtype=np.float64).reshape(-1, self.width)
-        return rows[self.order], _numbers(self.users)[self.order]
+        order = self.order
+        rows = np.frombuffer(self.numbers, dtype=np.float64).reshape(-1, self.width)
+        return rows[order], _numbers(self.users)[order]
+
+    def at(self, places: NDArray[np.int64]) -> tuple[Rows, Users]:
+        """The rows of these places, each of which has one; places are numbers from 0."""
+        row = np.empty(int(_numbers(self.places).max()) + 1, dtype=np.int64)
+        row[_numbers(self.places)] = np.arange(len(self.places))
+        rows = np.frombuffer(self.numbers, dtype=np.float64).reshape(-1, self.width)
+        return rows[row[places]], _numbers(self.users)[row[places]]
 
 
 def _numbers(found: array[int]) -> NDArray[np.int64]:
-    return np.array(found, dtype=np.int64)
+    """Without a copy, so nothing can be added to the array while this is in use."""
+    return np.frombuffer(found, dtype=np.int64)
 
 
 def _code(name: str) -> int:
@@ -69,7 +78,8 @@ class Tally:
     columns: dict[str, Columns] = field(default_factory=dict)
     applies: set[str] = field(default_factory=set)
     """Metrics that some answered instance has a row for; failures alone have rows for all."""
-    users: set[int] = field(default_factory=set)
+    users: array[int] = field(default_factory=lambda: array("q"))
+    """Of every record."""
     failures: Counter[str] = field(default_factory=Counter)
     instances: int = 0
     tied: int = 0
@@ -80,7 +90,7 @@ class Tally:
 
     def add(self, record: Record) -> None:
         user, place = _code(record.user), _code(record.id)
-        self.users.add(user)
+        self.users.append(user)
         for name, row in record.rows.items():
             if row is not None:
                 self.columns.setdefault(name, Columns()).add(row, user, place)
@@ -103,35 +113,61 @@ def aligned(paths: Sequence[Path], metrics: Sequence[Metric]) -> dict[str, tuple
 
     StaleRun if the runs did not answer the same instances. A metric without a common row is left out.
     """
-    names = {metric.name for metric in metrics}
-    runs = [{record.id: _rows(record, names) for record in records(path)} for path in paths]
-    ids = sorted(runs[0]) if runs else []
-    for path, run in zip(paths, runs, strict=True):
-        if run.keys() != runs[0].keys():
+    instances: dict[str, int] = {}
+    people: dict[str, int] = {}
+    runs: list[_Kept] = []
+    for path in paths:
+        kept = _Kept({metric.name for metric in metrics})
+        for record in records(path):
+            place = instances.get(record.id) if runs else instances.setdefault(record.id, len(instances))
+            if place is None:
+                raise StaleRun(f"{path} and {paths[0]} did not answer the same instances")
+            kept.add(record, people.setdefault(record.user, len(people)), place)
+        if not _mask(kept.places, len(instances)).all():
             raise StaleRun(f"{path} and {paths[0]} did not answer the same instances")
-    codes: dict[str, int] = {}
+        runs.append(kept)
+    order = np.array([instances[name] for name in sorted(instances)], dtype=np.int64)
+    codes = np.full(len(people), -1)
     found: dict[str, tuple[list[Rows], Users]] = {}
-    for name in (metric.name for metric in metrics):
-        common = [key for key in ids if all(run[key].rows.get(name) is not None for run in runs)]
+    for name in [metric.name for metric in metrics if runs and all(metric.name in run.columns for run in runs)]:
+        common = order[np.logical_and.reduce([_mask(run.columns[name].places, len(order)) for run in runs])[order]]
         # Failed instances have a row in every metric: they alone do not make it apply.
-        if common and all(any(not run[key].failed for key in common) for run in runs):
-            users = [codes.setdefault(runs[0][key].user, len(codes)) for key in common]
-            tables = [np.array([run[key].rows[name] for key in common], dtype=np.float64) for run in runs]
-            found[name] = tables, np.array(users, dtype=np.int64)
+        if len(common) and all(_mask(run.answered, len(order))[common].any() for run in runs):
+            tables = [run.columns[name].at(common) for run in runs]
+            found[name] = [rows for rows, _ in tables], _coded(tables[0][1], codes)
     return found
 
 
-class _Kept(NamedTuple):
-    """What pairing needs of a record: several runs are in memory at once."""
+@dataclass
+class _Kept:
+    """What pairing needs of a run's records, in numbers: several runs of a million are in memory at once."""
 
-    user: str
-    failed: bool
-    rows: dict[str, tuple[float, ...]]
+    names: Set[str]
+    columns: dict[str, Columns] = field(default_factory=dict)
+    places: array[int] = field(default_factory=lambda: array("q"))
+    answered: array[int] = field(default_factory=lambda: array("q"))
+    """The places that have not failed."""
+
+    def add(self, record: Record, user: int, place: int) -> None:
+        self.places.append(place)
+        if record.failure is None:
+            self.answered.append(place)
+        for name, row in record.rows.items():
+            if row is not None and name in self.names:
+                self.columns.setdefault(name, Columns()).add(row, user, place)
 
 
-def _rows(record: Record, names: Set[str]) -> _Kept:
-    rows = {name: row for name, row in record.rows.items() if name in names and row is not None}
-    return _Kept(record.user, record.failure is not None, rows)
+def _mask(places: array[int], size: int) -> Mask:
+    found = np.zeros(size, dtype=bool)
+    found[_numbers(places)] = True
+    return found
+
+
+def _coded(users: Users, codes: NDArray[np.int64]) -> Users:
+    """Numbers for users in the order in which they are first met, in this table or one before; `codes` keeps them."""
+    new, at = np.unique(users[codes[users] < 0], return_index=True)
+    codes[new[np.argsort(at)]] = np.arange(len(new)) + codes.max() + 1
+    return codes[users]
 
 
 @dataclass(frozen=True)
@@ -188,7 +224,7 @@ def score(
     return {
         "headline": headline.name,
         "instances": tally.instances,
-        "users": len(tally.users),
+        "users": len(np.unique(_numbers(tally.users))),
         "failures": dict(sorted(tally.failures.items())),
         "failure_rate": tally.failures.total() / tally.instances if tally.instances else None,
         "tie_rate": ties,

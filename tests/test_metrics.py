@@ -125,9 +125,28 @@ def test_a_row_is_what_the_relevance_of_each_place_in_turn_gives(data: st.DataOb
     answer = Answer.of(listed(41, gains), Prediction.ranked([str(n) for n in order]))
     relevant = sorted((gain for gain in gains.values() if gain > 0), reverse=True)
     for metric in CUT_OFFS:
-        first = [gains.get(n, 0.0) for n in order[: metric.k]]
-        assert metric.measure(answer) == (metric.value(first, relevant),)
+        hits = [(place, gain) for place, n in enumerate(order[: metric.k], 1) if (gain := gains.get(n, 0.0)) > 0]
+        assert metric.measure(answer) == (metric.value(hits, relevant),)
     assert answer.places == {str(n): order.index(n) + 1 for n in gains if n in order}
+
+
+@given(
+    st.lists(st.integers(-3, 3) | st.floats(-1, 1), max_size=30),
+    st.sets(st.integers(0, 35)),
+    st.integers(0, 32),
+    st.text(max_size=3),
+)
+def test_what_an_answer_says_of_places_is_its_ranking(scores: list[float], named: set[int], k: int, salt: str) -> None:
+    """With many ties and few, and items that have no score: by the whole order, which the hash decides."""
+    prediction = Prediction({str(n): float(score) for n, score in enumerate(scores)})
+    answer = Answer.of(Instance(salt, "u", (), None, {str(n): n % 3 for n in named}), prediction)
+    ranking = prediction.ranking(salt)
+    places = {item: place for place, item in enumerate(ranking, 1)}
+    assert answer.top(k) == ranking[:k]
+    assert answer.places == {item: places[item] for item in answer.instance.relevance if item in places}
+    assert answer.hits == [(place, int(item) % 3) for place, item in enumerate(ranking, 1)
+                           if int(item) in named and int(item) % 3]  # fmt: skip
+    assert answer.tied == (len(set(scores)) < len(scores))
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.data())

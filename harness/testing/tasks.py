@@ -279,7 +279,8 @@ def _best(metric: Metric, instances: Sequence[Instance]) -> float:
         if instance.candidates is not None:
             gains = sorted((instance.relevance.get(item.id, 0.0) for item in instance.candidates), reverse=True)
         relevant = sorted((gain for gain in instance.relevance.values() if gain > 0), reverse=True)
-        values.append(metric.value(gains[: metric.k], relevant))
+        hits = [(place, gain) for place, gain in enumerate(gains[: metric.k], 1) if gain > 0]
+        values.append(metric.value(hits, relevant))
     return float(np.mean(values))
 
 

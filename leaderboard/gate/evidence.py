@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from sys import intern
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -184,7 +185,10 @@ def _answers(path: Path) -> dict[str, Answered]:
 
 def _answered(record: Record) -> Answered:
     place = min(record.ranks.values(), default=None)
-    return Answered(record.user, record.rows, place, record.failure, record.top, record.tokens[1] > 0)
+    # Every line brings its own copies of names that all lines share.
+    rows = {intern(name): row for name, row in record.rows.items()}
+    listed = tuple(map(intern, record.top))
+    return Answered(record.user, rows, place, record.failure, listed, record.tokens[1] > 0)
 
 
 def _pace(path: Path, instances: int) -> Pace:
