@@ -26,6 +26,8 @@ from harness.task import Task
 from harness.types import Split
 
 T = TypeVar("T")
+DEEPEST = 20
+"""Tables and lists within each other in a TOML file; what reads them goes down one by one."""
 
 
 @dataclass(frozen=True)
@@ -165,12 +167,21 @@ def read_toml(
     in one line, which begins with `where`."""
     try:
         found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as wrong:
+    except RecursionError:
+        raise error(f"{where} is nested too deeply") from None
+    except ValueError as wrong:  # not TOML, or a number of thousands of digits
         raise error(f"{where} is not TOML: {wrong}") from None
+    if _is_deeper(found, DEEPEST):
+        raise error(f"{where} is nested too deeply")
     for key in found if keys else ():
         if key not in keys:
             raise error(f"{where}: {unknown('key', key, keys)}")
     return found
+
+
+def _is_deeper(value: object, most: int) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return most < 0 or any(_is_deeper(part, most - 1) for part in parts)
 
 
 def _check_range(field: Knob, value: Any) -> None:

@@ -58,7 +58,7 @@ def works(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
         ([*RUN, "--model", "simple:random", "--adapter", "x"], "--adapter does not go with simple:random"),
         (
             [*RUN, "--model", "nosuch:thing"],
-            "no kind of model 'nosuch'; there is hf, vllm, checkpoint, recbole, search, simple",
+            "no kind of model 'nosuch'; there is hf, remote, vllm, checkpoint, recbole, search, simple",
         ),
         ([*RUN, "--model", "./nothing"], "no model folder ./nothing"),
         ([*RUN, "--model", "hf:org/nothing"], "org/nothing is not in the local cache and the hub cannot be reached"),

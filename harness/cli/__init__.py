@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from errno import ENAMETOOLONG
 
 import click
 
 from harness import __version__
+from harness.cli.cache import cache
 from harness.cli.data import data
 from harness.cli.export import export
 from harness.cli.grid import grid
@@ -22,6 +24,7 @@ from harness.cli.rescore import rescore
 from harness.cli.run import run
 from harness.cli.tune import tune
 from harness.errors import HarnessError, InstanceFailed
+from harness.names import printable
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -40,7 +43,7 @@ def cli() -> None:
     """
 
 
-LOOK = (tasks, models, data, prompt, check, show, compare, rescore)
+LOOK = (tasks, models, data, cache, prompt, check, show, compare, rescore)
 MAKE = (tune, run, grid, leaderboard, regress, export_runs)
 
 for command in (*LOOK, *MAKE):
@@ -63,10 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         where = getattr(error, "ctx", None)
         hint = f" (see `{where.command_path} --help`)" if where else ""
-        click.echo(f"harness: {error.format_message().rstrip('.')}{hint}", err=True)
+        click.echo(f"harness: {printable(error.format_message().rstrip('.'))}{hint}", err=True)
         return 2
     except (HarnessError, InstanceFailed) as error:
-        click.echo(f"harness: {error}", err=True)
+        click.echo(f"harness: {printable(str(error))}", err=True)
+        return 2
+    except OSError as error:
+        if error.errno != ENAMETOOLONG:
+            raise
+        click.echo(f"harness: {printable(str(error.filename))[:80]}… is too long for the name of a file", err=True)
         return 2
     except (KeyboardInterrupt, click.Abort):
         click.echo("harness: interrupted; the same command goes on from here", err=True)

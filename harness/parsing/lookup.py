@@ -11,7 +11,7 @@ from harness.parsing.normal import ends_with_year
 from harness.parsing.objects import Piece
 
 _CUT = re.compile(
-    r"\s*[–—]\s*|\s+[-~|→/]+\s+|-\s+|:\s+|\s*[(\[{]|,\s+|;\s+|[.!?]\s+|(?<=\))\s+|(?<=\))(?=:)|\s+(?=by\s)|\t|\s{2,}"
+    r"\s{0,99}[–—]\s*|\s{1,99}[-~|→/]+\s+|-\s+|:\s+|\s{0,99}[(\[{]|,\s+|;\s+|[.!?]\s+|(?<=\))\s+|(?<=\))(?=:)|\s+(?=by\s)|\t|\s{2,}"
 )
 CUTS = 16
 """Places at which an explanation is sought to begin; a name is at the front of its line."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from harness.parsing.lookup import look
 from harness.parsing.markup import QUOTES, Row, is_cut_talk, is_talk, rows, talks, without_intro
@@ -11,16 +12,18 @@ from harness.parsing.names import Found, Names
 from harness.parsing.normal import ends_with_year
 from harness.parsing.objects import Piece, listed
 
-_SEPARATOR = re.compile(r"\s*[,;|]\s*|\s+[/•·]\s+|\t+|\s*→\s*|(?<=\([12]\d\d\d\))\s+(?=[\"\w])")
+# Where a model writes nothing but blanks, `\s*` would begin anew at each of them.
+_SEPARATOR = re.compile(r"\s{0,99}[,;|]\s*|\s{1,99}[/•·]\s+|\t+|\s{0,99}→\s*|(?<=\([12]\d\d\d\))\s+(?=[\"\w])")
 _AND = re.compile(r"^(?:and|&|or|plus)\s+", re.IGNORECASE)
-_BEHIND = r"\s*(?:[,;.!?:|)\]}\"]|$|[-–—(/]|and\b|or\b|&|by\b)"
+_BEHIND = re.compile(r"\s*(?:[,;.!?:|)\]}\"]|$|[-–—(/]|and\b|or\b|&|by\b)")
+_FIRMLY = re.compile(r"\s*(?:[,;\])]|$)")
 _YEARS = re.compile(r"\s*[,–-]?\s*\(?((?:18|19|20)\d\d)(?![\w:])\)?")
 _REASONS = re.compile(r"\W*(?:reason\w*|explanations?|why|rationale|notes?|analysis)\b[^:]{0,60}:\W*$", re.IGNORECASE)
 _COLUMN = re.compile(
     r"#|no\.?|nr\.?|rank|title|movies?|films?|items?|products?|names?|asin|year|movie title|product name", re.IGNORECASE
 )
 MOST = 400
-"""Parts of one comma list that are looked at; more than any list of ten titles has."""
+"""Parts of one line that are looked at; more than any list of ten titles has."""
 
 
 def split(text: str, names: Names) -> list[Piece]:
@@ -173,7 +176,7 @@ def _quoted(text: str, names: Names, closed: bool) -> list[Piece]:
     opener = re.compile(r"(?:(?<=[\[(,;])|^)\s*([\"'])(?=\S)" if either else r"(?:(?<!\w)|^\s*)(\")(?=\S)")
     pieces: list[Piece] = []
     place = 0
-    while found := opener.search(plain, place):
+    while len(pieces) < MOST and (found := opener.search(plain, place)):
         start = found.end()
         span = _span(text, plain, start, found[1], names)
         if span is None:
@@ -191,13 +194,13 @@ def _quoted(text: str, names: Names, closed: bool) -> list[Piece]:
 
 def _span(text: str, plain: str, start: int, quote: str, names: Names) -> tuple[int, str] | None:
     """Where the quote that opens at `start` ends, and the year behind it."""
-    ends = [end.start() for end in re.finditer(rf"(?<!\\){quote}", plain) if end.start() >= start][:8]
+    ends = [end.start() for end in islice(re.compile(rf"(?<!\\){quote}").finditer(plain, start), 8)]
     spans = [(end, _year_behind(text, end + 1)) for end in ends]
-    firm = [span for span in spans if re.match(r"\s*(?:[,;\])]|$)", text[span[0] + 1 + len(span[1]) :])]
+    firm = [span for span in spans if _FIRMLY.match(text, span[0] + 1 + len(span[1]))]
     for span in (*firm, *spans):
         if look(_inside(text, start, span), names):
             return span
-    likely = [span for span in spans if re.match(_BEHIND, plain[span[0] + 1 :])]
+    likely = [span for span in spans if _BEHIND.match(plain, span[0] + 1)]
     return next(iter((*likely, *spans)), None)
 
 

@@ -59,7 +59,7 @@ def _items(path: Path, wanted: list[int]) -> Mapping[int, Entry]:
         try:
             entry = json.loads(line)
             key, asin, title = entry["s3rec_id"], entry["asin"], entry["title"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise malformed(path, number, ENTRY, line) from None
         if type(key) is not int or not isinstance(asin, str) or not isinstance(title, str):
             raise malformed(path, number, ENTRY, line)

@@ -41,7 +41,7 @@ def parse(path: Path) -> tuple[Record, ...]:
     """The records of any file of this form. BadData: it is not of this form; the message names the record."""
     try:
         records = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadData(f"{path}: expected a JSON list of records, found: {error}") from error
     if not isinstance(records, list):
         raise BadData(f"{path}: expected a JSON list of records, found {type(records).__name__}")
