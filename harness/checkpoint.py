@@ -6,19 +6,17 @@ is one clear line within a moment, and `import torch` is not needed to say it.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from hashlib import file_digest, sha256
-from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
+from harness import tensors
 from harness.errors import BadModel
+from harness.foreign import code_of, read_object
 from harness.model import Adapter, Checkpoint, Model
 
 SETTINGS = ("config.json", "generation_config.json")
@@ -43,34 +41,22 @@ WANTED = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
 LISTS = ("rows", "loss", "validation")
 """What a manifest of `harness tune` has one entry for each row or step of."""
 DTYPES = ("float32", "bfloat16", "float16")
-PLAIN = ("F32", "F16", "BF16", "F64")
-"""Numbers in files of safetensors that are what they seem; quantised ones are packed."""
 WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel")
 """How architectures that continue texts are called."""
-HEADER_LIMIT = 100 << 20
-"""The format's own limit on the length of a header, in bytes."""
-
-
-class Tensor(NamedTuple):
-    """What a safetensors header says of one tensor."""
-
-    file: Path
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    """Where its bytes begin in the file."""
-    end: int
 
 
 def resolve(model: Model) -> Checkpoint:
     """Find a model's folder, downloading a hub id if needed, and read what it says of itself.
 
-    Raises `BadModel`, in one line, where there is no such model, or weights, tokenizer or configuration are missing
-    or broken.
+    Raises `BadModel`, in one line, where there is no such model, weights, tokenizer or configuration are missing or
+    broken, or it is more than data and `model.trust` does not say that it may be.
     """
+    if model.engine == "remote":
+        raise BadModel(f"remote:{model.name} lies behind a server; its files are needed, so give a folder or hub id")
     folder = _folder(model)
     config = _config(folder)
-    weights = _weights(folder, model.name)
+    code = code_of(folder, model.name, model.trust)
+    files = tensors.weights(folder, model.name, model.trust)
     if not any((folder / name).is_file() for name in TOKENIZERS) and not any(folder.glob("*.tiktoken")):
         raise BadModel(f"{model.name} has no tokenizer: none of {', '.join(TOKENIZERS[:3])} ... is in {folder}")
     architectures = config.get("architectures")
@@ -82,13 +68,15 @@ def resolve(model: Model) -> Checkpoint:
     return Checkpoint(
         folder=folder,
         name=model.name,
-        digest=_digest([*weights, *_described(folder)]),
+        digest=_digest([*files, *_described(folder), *code], folder),
         dtype=_dtype(model, config),
         architecture=str(architectures[0]),
         encoder_decoder=encoder_decoder,
         context=_context(config),
         manifest=_tuned(folder),
-        parameters=_parameters(weights),
+        parameters=tensors.parameters(files),
+        pickled=tensors.are_pickles(files),
+        trust=model.trust,
     )
 
 
@@ -96,14 +84,15 @@ def resolve_adapter(folder: str | Path, checkpoint: Checkpoint) -> Adapter:
     """Read a LoRA folder, and prove without loading it that it can change this base model.
 
     Raises `BadModel`, in one line, where it is no LoRA, holds no weights or only zeros, or was made for a model of
-    another shape or with another digest. Adapters without safetensors are not looked into.
+    another shape or with another digest, or where its weights are pickles and the base's trust does not allow them.
+    Pickles are not looked into.
     """
-    path = Path(folder).expanduser()
+    path = Path(os.path.expanduser(folder))  # noqa: PTH111  # pathlib raises where there is no such user
     if not path.is_dir():
         raise BadModel(f"no adapter folder {folder}")
     if not (path / "adapter_config.json").is_file():
         raise BadModel(f"{folder} is no adapter: it has no adapter_config.json")
-    config = _json(path / "adapter_config.json")
+    config = read_object(path / "adapter_config.json")
     if config.get("peft_type") != "LORA":
         raise BadModel(f"adapter {folder} is of type {config.get('peft_type')}; only LORA is supported")
     rank = config.get("r")
@@ -111,9 +100,11 @@ def resolve_adapter(folder: str | Path, checkpoint: Checkpoint) -> Adapter:
         raise BadModel(f"adapter {folder} has rank {rank!r}; r in its adapter_config.json must be at least 1")
     weights = path / "adapter_model.safetensors"
     if weights.is_file():
-        _prove(str(folder), _header(weights), checkpoint)
+        tensors.prove(str(folder), tensors.header(weights), checkpoint)
     elif (path / "adapter_model.bin").is_file():
         weights = path / "adapter_model.bin"
+        if not checkpoint.trust.allow_pickle:
+            raise BadModel(f"the weights of adapter {folder} are pickles ({weights.name}), {tensors.PICKLES}")
     else:
         raise BadModel(f"adapter {folder} holds no weights: adapter_model.safetensors is missing")
     manifest = _tuned(path)
@@ -123,8 +114,8 @@ def resolve_adapter(folder: str | Path, checkpoint: Checkpoint) -> Adapter:
             f"adapter {folder} is for another base model: it was tuned on {made_on}, {checkpoint.name} is "
             f"{checkpoint.digest}"
         )
-    digest = _digest([weights, path / "adapter_config.json"])
-    return Adapter(path, str(folder), digest, _highest_rank(config, rank), manifest)
+    digest = _digest([weights, path / "adapter_config.json"], path)
+    return Adapter(path, str(folder), digest, _highest_rank(config, rank, folder), manifest)
 
 
 def template_identity(template: str) -> str:
@@ -141,11 +132,11 @@ def _tuned(folder: Path) -> dict[str, Any] | None:
     """What `harness tune` wrote beside the weights, without its long lists."""
     if not (folder / "harness.json").is_file():
         return None
-    return {key: value for key, value in _json(folder / "harness.json").items() if key not in LISTS}
+    return {key: value for key, value in read_object(folder / "harness.json").items() if key not in LISTS}
 
 
 def _folder(model: Model) -> Path:
-    local = Path(model.name).expanduser()
+    local = Path(os.path.expanduser(model.name))  # noqa: PTH111  # pathlib raises where there is no such user
     if local.is_dir():
         if model.revision is not None:
             raise BadModel(f"--revision {model.revision} is for hub ids; {model.name} is a folder")
@@ -160,17 +151,20 @@ def _folder(model: Model) -> Path:
 
 
 def _download(model: Model) -> Path:
-    """The snapshot of a hub id; weights as safetensors where there are any, for the others cost as much again."""
+    """The snapshot of a hub id; weights as safetensors where there are any, for the others cost as much again, and
+    nothing that would not be read."""
     from huggingface_hub import constants, errors, snapshot_download
 
     offline = bool(constants.HF_HUB_OFFLINE)
+    kinds = ("*.safetensors", "*.bin") if model.trust.allow_pickle else ("*.safetensors",)
+    wanted = [*WANTED, "*.py"] if model.trust.trust_remote_code else WANTED
     try:
-        for weights in ("*.safetensors", "*.bin"):
+        for weights in kinds:
             folder = Path(
                 snapshot_download(
                     model.name,
                     revision=model.revision,
-                    allow_patterns=[*WANTED, weights],
+                    allow_patterns=[*wanted, weights],
                     ignore_patterns=["*/*", "consolidated*", "training_args.bin"],
                     local_files_only=offline,
                 )
@@ -193,22 +187,12 @@ def _download(model: Model) -> Path:
     return folder
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadModel(f"{path} is not readable JSON: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise BadModel(f"{path} is not a JSON object")
-    return content
-
-
 def _config(folder: Path) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         if (folder / "adapter_config.json").is_file():
             raise BadModel(f"{folder} is an adapter, not a model; give its base with --model and it with --adapter")
         raise BadModel(f"{folder} is no model: it has no config.json")
-    return _json(folder / "config.json")
+    return read_object(folder / "config.json")
 
 
 def _inner(config: dict[str, Any]) -> dict[str, Any]:
@@ -236,148 +220,35 @@ def _context(config: dict[str, Any]) -> int | None:
     return next((int(value) for value in found if isinstance(value, int) and value > 0), None)
 
 
-def _weights(folder: Path, name: str) -> list[Path]:
-    """The weight files that a loader would take, checked to be whole as far as their headers tell."""
-    for pattern, index in (
-        ("*.safetensors", "model.safetensors.index.json"),
-        ("pytorch_model*.bin", "pytorch_model.bin.index.json"),
-    ):
-        found = sorted(p for p in folder.glob(pattern) if p.is_file() and not p.name.startswith("consolidated"))
-        if (folder / index).is_file():
-            found = [folder / shard for shard in sorted(set(_json(folder / index).get("weight_map", {}).values()))]
-            if missing := [path.name for path in found if not path.is_file()]:
-                raise BadModel(f"the weights of {name} are incomplete: {missing[0]} is missing in {folder}")
-            found.append(folder / index)
-        if found:
-            for path in found:
-                if path.suffix == ".safetensors":
-                    _header(path)
-            return found
-    raise BadModel(f"{name} has no weights: neither *.safetensors nor pytorch_model*.bin is in {folder}")
-
-
-def _parameters(weights: Sequence[Path]) -> int | None:
-    """Numbers in the safetensors among these files; None for other files, and where several may be packed into one."""
-    tensors = {key: one for p in weights if p.suffix == ".safetensors" for key, one in _header(p).items()}
-    if not tensors or any(tensor.dtype not in PLAIN for tensor in tensors.values()):
-        return None
-    return sum(prod(tensor.shape) for tensor in tensors.values())
-
-
-def _header(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, by name. Raises `BadModel` where the file is truncated or something else."""
-    size = path.stat().st_size
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= min(HEADER_LIMIT, size - 8):
-                raise ValueError("no header")
-            header = json.loads(file.read(length))
-        tensors = {
-            name: Tensor(
-                path, entry["dtype"], tuple(entry["shape"]), *(length + 8 + at for at in entry["data_offsets"])
-            )
-            for name, entry in header.items()
-            if name != "__metadata__"
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadModel(f"{path} is not a safetensors file; was it downloaded completely?") from error
-    end = max((tensor.end for tensor in tensors.values()), default=0)
-    if end > size:
-        raise BadModel(f"{path} is truncated: {size:,} bytes of {end:,}; download it again")
-    return tensors
-
-
 def _described(folder: Path) -> list[Path]:
     """Everything beside the weights that decides what a model answers."""
     named = [folder / name for name in (*SETTINGS, *TOKENIZERS, *BESIDE_TOKENIZERS)]
     return [path for path in (*named, *sorted(folder.glob("*.tiktoken"))) if path.is_file()]
 
 
-def _digest(files: Sequence[Path]) -> str:
+def _digest(files: Sequence[Path], folder: Path) -> str:
     """Sixteen hexadecimal digits over names and bytes. Shards are hashed side by side: hashing leaves Python's lock."""
 
     def one(path: Path) -> str:
         found = path.stat()
-        return _hexed(path.absolute(), found.st_size, found.st_mtime_ns)
+        return _hexed(path.absolute(), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
+    names = [path.relative_to(folder).as_posix() for path in files]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        lines = [f"{path.name}\0{hexed}" for path, hexed in zip(files, pool.map(one, files), strict=True)]
+        lines = [f"{name}\0{hexed}" for name, hexed in zip(names, pool.map(one, files), strict=True)]
     return sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
 
 
 @lru_cache(maxsize=1024)
-def _hexed(path: Path, size: int, modified: int) -> str:
-    """A grid looks at the same gigabytes again and again; size and time of change say that they are the same."""
+def _hexed(path: Path, inode: int, size: int, modified: int, changed: int) -> str:
+    """A grid looks at the same gigabytes again and again; what the system notes of a file says that they are the same.
+    The time of its last change of any kind (`changed`) is the one that nobody can set back."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
 
 
-def _highest_rank(config: dict[str, Any], rank: int) -> int:
-    pattern = config.get("rank_pattern")
-    return max([rank, *(int(value) for value in pattern.values())]) if isinstance(pattern, dict) else rank
-
-
-def _prove(name: str, tensors: dict[str, Tensor], checkpoint: Checkpoint) -> None:
-    """Static proofs: there are LoRA weights, they are not all zero, and they fit the base model."""
-    ups = {key: tensor for key, tensor in tensors.items() if "lora_B" in key or "lora_embedding_B" in key}
-    if not ups:
-        raise BadModel(f"adapter {name} holds no weights: there is no lora_B in {name}/adapter_model.safetensors")
-    if not any(_nonzero(tensor) for tensor in ups.values()):
-        raise BadModel(f"adapter {name} changes nothing: every lora_B in it is zero, as before training")
-    base = {
-        key: tensor
-        for path in _weights(checkpoint.folder, checkpoint.name)
-        if path.suffix == ".safetensors"
-        for key, tensor in _header(path).items()
-    }
-    if all(tensor.dtype in PLAIN for tensor in base.values()):
-        _prove_shapes(name, tensors, base, checkpoint.name)
-
-
-def _nonzero(tensor: Tensor) -> bool:
-    """Whether any number in it is other than zero; minus zero is zero."""
-    count = prod(tensor.shape)
-    width = (tensor.end - tensor.start) // count if count else 0
-    if width not in (1, 2, 4, 8):
-        return count > 0
-    with tensor.file.open("rb") as file:
-        file.seek(tensor.start)
-        numbers = np.frombuffer(file.read(tensor.end - tensor.start), dtype=f"<u{width}")
-    return bool((numbers & ((1 << (8 * width - 1)) - 1)).any())
-
-
-def _lora_shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, int]]:
-    """What each adapted module must measure, (out, in), by its name in the base model."""
-    shapes = {}
-    for key, down in tensors.items():
-        module, found, _ = key.partition(".lora_A")
-        up = tensors.get(key.replace("lora_A", "lora_B"))
-        if found and up is not None and len(down.shape) == len(up.shape) == 2:
-            shapes[module.removeprefix("base_model.model.")] = (up.shape[0], down.shape[1])
-    return shapes
-
-
-def _prove_shapes(name: str, tensors: dict[str, Tensor], base: dict[str, Tensor], base_name: str) -> None:
-    wanted = _lora_shapes(tensors)
-    found = {module: _base_shape(module, base) for module in wanted}
-    if not any(found.values()):
-        return  # a base whose tensors have other names on disk than in memory: only running it can tell
-    for module, (rows, columns) in wanted.items():
-        shape = found[module]
-        if shape is None and module.split(".")[0] != "lm_head" and ".experts" not in module:
-            has = "has no such layer"
-        elif shape is not None and tuple(sorted(shape)) != tuple(sorted((rows, columns))):
-            has = f"has ({shape[0]}x{shape[1]})"
-        else:
-            continue
-        raise BadModel(
-            f"adapter {name} is for another base model: it wants {module} ({rows}x{columns}), {base_name} {has}"
-        )
-
-
-def _base_shape(module: str, base: dict[str, Tensor]) -> tuple[int, int] | None:
-    """(out, in) of a module's weight; some checkpoints leave out the leading parts of a name."""
-    names: Iterable[str] = (f"{module}.weight".split(".", cut)[-1] for cut in range(module.count(".") + 1))
-    shape = next((base[key].shape for key in names if key in base), ())
-    return (shape[0], shape[1]) if len(shape) == 2 else None
+def _highest_rank(config: dict[str, Any], rank: int, folder: str | Path) -> int:
+    pattern = config.get("rank_pattern") or {}
+    if not isinstance(pattern, dict) or not all(type(value) is int for value in pattern.values()):
+        raise BadModel(f"adapter {folder} has no ranks in rank_pattern; correct its adapter_config.json")
+    return max([rank, *map(int, pattern.values())])

@@ -12,7 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.errors import MissingData, StaleRun
+from harness.errors import BadData, MissingData, StaleRun
+from harness.names import is_file_name
 from harness.store import Record, read_manifest, read_scores, records
 from harness.types import ItemId
 
@@ -60,7 +61,7 @@ def find_stage(runs: Path, task: str, digest: str, make: str) -> Stage:
     StaleRun: it is not complete, of another task, or its model was not applicable.
     """
     path = runs / task / digest
-    if not digest or not (path / "run.json").is_file():
+    if not is_file_name(digest) or not (path / "run.json").is_file():
         there = [f"{card.parent.name} ({_model(card.parent)})" for card in sorted((runs / task).glob("*/run.json"))]
         wanted = (
             f"there is no run {digest!r} of task {task!r} below {runs}" if digest else f"no run of {task!r} is named"
@@ -104,6 +105,6 @@ def as_options(values: Mapping[str, Any]) -> str:
 def _model(path: Path) -> str:
     try:
         name: str = read_manifest(path)["model"]["name"]
-    except StaleRun:
+    except (StaleRun, BadData):
         return "unreadable"
     return name

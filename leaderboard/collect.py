@@ -12,6 +12,7 @@ from typing import Any
 from harness import choice
 from harness.choice import Choice
 from harness.errors import StaleRun
+from harness.names import is_file_name
 from harness.report import part_name, sample_badge
 from harness.store import read_manifest, read_scores, read_sessions
 
@@ -69,14 +70,17 @@ class Standing:
 
 
 def collect(runs: Path, task: str | None = None) -> list[Standing]:
-    """Every standing below a folder of runs; directories that are no runs of this harness are passed over."""
+    """Every standing below a folder of runs; directories that are no runs of this harness are passed over.
+
+    BadData: the manifest or the scores of a run were altered.
+    """
     groups: dict[tuple[str, str], list[Entry]] = {}
     for card in sorted(runs.glob("*/*/run.json")):
         try:
             manifest = read_manifest(card.parent)
         except StaleRun:
             continue
-        if task is not None and manifest["task"] != task:
+        if not _has_names(manifest) or (task is not None and manifest["task"] != task):
             continue
         entry = _entry(card.parent, manifest)
         identity = manifest["identity"]
@@ -86,11 +90,15 @@ def collect(runs: Path, task: str | None = None) -> list[Standing]:
     return sorted(standings, key=lambda one: (one.entries[0].manifest["split"] != "test", one.title))
 
 
+def _has_names(manifest: Mapping[str, Any]) -> bool:
+    """Whether its task and digests can go into names of files and places, as all that this harness gives can."""
+    identity, task = manifest["identity"], manifest.get("task")
+    digests = (str(identity.get(part, "")) for part in ("instances", "protocol"))
+    return isinstance(task, str) and is_file_name(task) and all(re.fullmatch(r"[\w-]*", one) for one in digests)
+
+
 def _entry(path: Path, manifest: Mapping[str, Any]) -> Entry:
-    try:
-        scores = read_scores(path)
-    except StaleRun:
-        scores = None
+    scores = read_scores(path)
     sessions = read_sessions(path)
     timed = sum(session.get("answered", 0) for session in sessions)
     whole = bool(sessions) and scores is not None and timed >= scores["instances"]

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from harness import registry
-from harness.errors import HarnessError, StaleRun
+from harness.errors import BadData, HarnessError, StaleRun
 from harness.model import ModelSettings
 from harness.store import read_manifest
 from harness.task import Task
@@ -242,6 +242,6 @@ def _beside(run: Path, digest: str) -> Mapping[str, Any] | None:
     for card in sorted(run.parent.parent.glob(f"*/{digest}/run.json")):
         try:
             return read_manifest(card.parent)
-        except StaleRun:
+        except (StaleRun, BadData):
             return None
     return None

@@ -32,7 +32,7 @@ from harness.task import Task
 from harness.tuning.recipe import find_recipe
 from leaderboard.numbers import number
 from leaderboard.published import Reported, reported
-from leaderboard.tables import published, table
+from leaderboard.tables import plain, published, table
 
 Trained = tuple[tuple[str, Mapping[str, Any]], ...]
 """What a row was tuned on last: tasks with all their settings."""
@@ -99,7 +99,7 @@ def sections(outcomes: Sequence[Outcome], split: str = "test", sample: Sample | 
 
 def markdown(title: str, found: Sequence[Section]) -> str:
     """The tables, for people."""
-    lines = [f"# {title}", "", *(line for section in found for line in _lines(section))]
+    lines = [f"# {plain(title)}", "", *(line for section in found for line in _lines(section))]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -273,13 +273,13 @@ def _lines(section: Section) -> list[str]:
     head = ["#", "Row", "Model", "Asked with", "Tuned on", "Shots", "Seeds"]
     head += [f"{section.headline}: mean", "sd", "95 % interval", "Chance", "Paper", "Notes"]
     cells = [
-        [str(number), *_cells(row, section), " ".join(f"{note}." for note in row.notes)]
+        [str(number), *_cells(row, section), " ".join(f"{plain(note)}." for note in row.notes)]
         for number, row in enumerate(section.rows, 1)
     ]
     columns = zip(head, *cells, strict=True)
     kept = [column for column in columns if any(column[1:])]  # a column without a word needs no place
     first, *rest = zip(*kept, strict=True)
-    return [f"## {section.title}", "", *table(first, rest), "", *_others(section), *_explained(section), ""]
+    return [f"## {plain(section.title)}", "", *table(first, rest), "", *_others(section), *_explained(section), ""]
 
 
 def _others(section: Section) -> Iterator[str]:
@@ -304,7 +304,7 @@ def _mean(found: SeedInterval | None) -> str:
 def _cells(row: Row, section: Section) -> list[str]:
     found = row.found.get(section.headline)
     shots = "" if row.shots is None else str(row.shots)
-    who = [row.name, row.model, row.asked, row.trained, shots, ", ".join(map(str, row.seeds))]
+    who = [*map(plain, (row.name, row.model, row.asked, row.trained)), shots, ", ".join(map(str, row.seeds))]
     level = number(section.chance.get(section.headline))
     if found is None:
         return [*who, "", "", "", level, number(row.paper)]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.names import printable
 from leaderboard.numbers import count, duration, interval, number, share
 from leaderboard.published import Reported
 from leaderboard.sheet import Breakdown, Card, Cell, Line, Sheet
@@ -21,7 +22,7 @@ OURS = ("language model", "adapter", "baseline")
 
 def markdown(sheets: Sequence[Sheet], title: str = "Leaderboard") -> str:
     """One section a sheet: ours and chance, their parts, and what is reported."""
-    return "\n".join([f"# {title}", "", *(line for sheet in sheets for line in _section(sheet))]) + "\n"
+    return "\n".join([f"# {plain(title)}", "", *(line for sheet in sheets for line in _section(sheet))]) + "\n"
 
 
 def frame(sheets: Sequence[Sheet]) -> pd.DataFrame:
@@ -67,24 +68,40 @@ def as_json(sheets: Sequence[Sheet], cards: Sequence[Card]) -> dict[str, Any]:
     }
 
 
+def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """For CSV: a text that a spreadsheet would take for a formula begins with an apostrophe, as a spreadsheet asks."""
+
+    def plain(value: Any) -> Any:
+        return f"'{value}" if isinstance(value, str) and value.lstrip().startswith(("=", "+", "-", "@")) else value
+
+    texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])]
+    return table.assign(**{name: table[name].map(plain) for name in texts})
+
+
+def plain(text: str) -> str:
+    """A text of anybody's in markdown: in one line, and no tag, no link and no picture, whoever renders it."""
+    flat = printable(" ".join(text.split()))
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", flat).replace("](", "]\\(")
+
+
 def cards_markdown(cards: Sequence[Card]) -> str:
     """What stands behind each number, a section a run."""
     lines = ["# Run cards", ""]
     for card in cards:
-        lines += [f"## {card.run}", "", *(f"* {name}: {said}" for name, said in card.facts.items()), ""]
+        lines += [f"## {plain(card.run)}", "", *(f"* {name}: {plain(said)}" for name, said in card.facts.items()), ""]
     return "\n".join(lines)
 
 
 def _section(sheet: Sheet) -> list[str]:
-    lines = [f"## {sheet.title}", ""]
-    lines += [" ".join(f"`{badge}`" for badge in sheet.badges), ""] if sheet.badges else []
+    lines = [f"## {plain(sheet.title)}", ""]
+    lines += [" ".join(f"`{plain(badge)}`" for badge in sheet.badges), ""] if sheet.badges else []
     lines += [*_table(sheet), ""]
     for note in sheet.notes:
-        lines += [note, ""]
+        lines += [plain(note), ""]
     for line in sheet.lines:
         if line.note and line.kind in OURS:
             na = any(cell.why == "n/a" and line.instances is None for cell in line.cells.values())
-            lines += [f"n/a: {line.name}: {line.note}." if na else f"{line.name}: {line.note}.", ""]
+            lines += [f"{'n/a: ' if na else ''}{plain(line.name)}: {plain(line.note)}.", ""]
     for breakdown in sheet.breakdowns:
         lines += [f"{sheet.headline} by {breakdown.trait}:", "", *_parts(breakdown), ""]
     return [*lines, *_reported(sheet)]
@@ -99,7 +116,8 @@ def _table(sheet: Sheet) -> list[str]:
     for line in (line for line in sheet.lines if line.kind != "reported"):
         partial = any(cell.why == "not complete" for cell in line.cells.values())
         ranked = line.kind in OURS and _value(line, sheet.headline) is not None
-        name = f"*{line.name}*" if line.kind == "chance" else f"{line.name} (not complete)" if partial else line.name
+        name = plain(line.name)
+        name = f"*{name}*" if line.kind == "chance" else f"{name} (not complete)" if partial else name
         spent = f"{count(line.tokens[0])} / {count(line.tokens[1])}" if line.tokens else ""
         cells = [_cell(line.cells.get(column)) for column in names]
         about = [count(line.instances), share(line.failure_rate), *([share(line.parse_rate)] if parsed else [])]
@@ -109,7 +127,8 @@ def _table(sheet: Sheet) -> list[str]:
 
 def _parts(breakdown: Breakdown) -> list[str]:
     head = ["Model", *(f"{part.name} (n={part.instances})" for part in breakdown.parts)]
-    return table(head, [[name, *(_cell(own.get(p.name)) for p in breakdown.parts)] for name, own in breakdown.rows])
+    rows = [[plain(name), *(_cell(own.get(p.name)) for p in breakdown.parts)] for name, own in breakdown.rows]
+    return table(head, rows)
 
 
 def _reported(sheet: Sheet) -> Iterator[str]:
@@ -172,7 +191,8 @@ def _in_common(one: Reported) -> tuple[str, str, str, Sequence[str], str]:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A markdown table, a line each; an upright stroke in a cell ends no cell."""
+    """A markdown table, a line each; neither an upright stroke in a cell nor a line break ends it."""
+    head, *rows = ([" ".join(cell.splitlines()) for cell in cells] for cells in (head, *rows))
     head, *rows = ([re.sub(r"(?<!\\)\|", r"\\|", cell) for cell in cells] for cells in (head, *rows))
     columns = list(zip(head, *rows, strict=True))
     widths = [max(len(cell) for cell in column) for column in columns]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ from safetensors.torch import load_file, save_file
 
 from harness.checkpoint import resolve, resolve_adapter
 from harness.errors import BadModel
-from harness.model import Checkpoint, Model
+from harness.model import Checkpoint, Model, Trust
 from tests import engine_models
+
+PICKLES = Trust(allow_pickle=True)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +113,7 @@ def test_shards_and_pickles_are_weights_too(base: Path) -> None:
     for path in base.glob("*.safetensors*"):
         path.unlink()
     torch.save(weights, base / "pytorch_model.bin")
-    assert look(base).digest
+    assert look(base, trust=PICKLES).digest
 
 
 @pytest.mark.parametrize("name", ["./none", "/no/where", "~/none", "a/b/c", "tests/none", "../x"])
@@ -214,7 +218,10 @@ def test_adapters_that_cannot_work_are_one_line(lora: Path, made: Path, tmp_path
         lambda: resolve_adapter(lora, checkpoint)
     )
     (lora / "adapter_model.bin").write_bytes(b"pickle")
-    assert resolve_adapter(lora, checkpoint).rank == 8, "pickles are left to the engine"
+    allowed = replace(checkpoint, trust=PICKLES)
+    assert resolve_adapter(lora, allowed).rank == 8, "pickles are left to the engine"
+    edit(lora / "adapter_config.json", rank_pattern={"q_proj": "x"})
+    assert "has no ranks in rank_pattern" in refused(lambda: resolve_adapter(lora, allowed))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -246,7 +253,37 @@ def test_pickled_bases_leave_shapes_to_the_engine(lora: Path, base: Path) -> Non
     weights = load_file(base / "model.safetensors")
     (base / "model.safetensors").unlink()
     torch.save(weights, base / "pytorch_model.bin")
-    assert resolve_adapter(lora, look(base)).rank == 8
+    assert resolve_adapter(lora, look(base, trust=PICKLES)).rank == 8
+
+
+def test_a_file_that_was_changed_behind_its_time_and_size_is_another(base: Path) -> None:
+    """As `rsync -t` or a hand may do it: the very bytes decide, not what a file says of itself."""
+    weights, before = base / "model.safetensors", look(base)
+    noted = weights.stat()
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    os.utime(weights, ns=(noted.st_atime_ns, noted.st_mtime_ns))
+    assert (weights.stat().st_size, weights.stat().st_mtime_ns) == (noted.st_size, noted.st_mtime_ns)
+    assert look(base).digest != before.digest
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [1], "data_offsets": [-8, 4]},
+        {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]},
+        {"dtype": "F32", "shape": [1], "data_offsets": [0]},
+        {"dtype": "F32", "shape": ["1"], "data_offsets": [0, 4]},
+        {"dtype": "F32", "data_offsets": [0, 4]},
+        [1],
+    ],
+)
+def test_a_header_that_lies_is_no_header(base: Path, entry: object) -> None:
+    header = json.dumps({"x": entry}).encode()
+    (base / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+    assert "is not a safetensors file" in refused(lambda: look(base))
 
 
 def test_nothing_heavy_is_imported() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from baselines.recbole.job import VERSION
-from baselines.recbole.settings import Kind, Own, model_names, require, resolve
+from baselines.recbole.settings import Kind, Own, check_options, model_names, require, resolve
 from harness.errors import BadModel, BadSetting, NotApplicable
 from harness.model import EngineOptions, ModelSettings
 from harness.registry import Baseline, build
@@ -99,7 +99,12 @@ class Checkpoint:
         def make(options: EngineOptions) -> RecBoleEngine:
             from baselines.recbole.stored import load_material
 
-            kind, learned = require(told["model"]), load_material(folder)
+            kind = require(told["model"])
+            try:
+                check_options(told["model"], told["options"])
+            except BadSetting as error:
+                raise BadModel(f"checkpoint:{name} was not trained by this harness: {error}") from None
+            learned = load_material(folder)
             _check_origin(name, told, learned, task)
             _check_users(told["model"], kind, learned, task, split)
             return _engine(folder, kind, task, cold, options)

@@ -8,11 +8,14 @@ that ends with the process; here is what has to be done besides, each with its r
 - `sine.py` turns on anomaly mode at import, for every model: it costs SASRec two fifths of its time, and is off.
 - `Pop` counts an item once per batch (RecBole issues 1844 and 2198): it counts each interaction.
 - `FeedForward.gelu` is five operations; torch has the same function in one.
+- Settings that are texts go through `eval` in RecBole, so a setting of a stranger's could be a program: they are read
+  as literals, and what is none stays the text that it is.
 - The command line is not RecBole's to read, and nobody asked for tensorboard files.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import logging
@@ -54,15 +57,29 @@ def import_recbole() -> None:
 
 
 def _mend() -> None:
+    from recbole.config import Config
     from recbole.model.general_recommender import Pop
     from recbole.model.layers import FeedForward
     from recbole.trainer import trainer
 
     if not hasattr(scipy.sparse.dok_matrix, "_update"):
         scipy.sparse.dok_matrix._update = lambda self, data: self._dict.update(data)
+    Config._convert_config_dict = lambda self, given: {name: _literal(value) for name, value in given.items()}
     Pop.calculate_loss = _count_each
     FeedForward.gelu = lambda self, x: torch.nn.functional.gelu(x)
     trainer.get_tensorboard = lambda logger: _Nowhere()
+
+
+def _literal(value: Any) -> Any:
+    """`5`, `[64, 32]` or `true` from a text; what is no literal as it is."""
+    if not isinstance(value, str):
+        return value
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return value
 
 
 def _count_each(self: Any, interaction: Any) -> Any:

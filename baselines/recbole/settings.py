@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
@@ -138,11 +138,13 @@ def resolve(model: str, task: Task, given: ModelSettings) -> Settings:
     known = {k.name for k in knobs(Own)}
     own = build(Own, {k: _text(v) for k, v in merged.items() if k in known}, f"model recbole:{model}")
     options = {name: value for name, value in merged.items() if name not in known}
-    _check(model, options, known)
+    check_options(model, options, known)
     return Settings(own, dict(sorted(options.items())))
 
 
-def _check(model: str, options: Mapping[str, Any], own: set[str]) -> None:
+def check_options(model: str, options: Mapping[str, Any], own: Collection[str] = ()) -> None:
+    """Nothing, if these are settings of RecBole's that may be said of a model; BadSetting in one line for the first
+    that is not. `own` are the harness's, which may be meant by a misspelt name."""
     defaults, refused = property_defaults(model), OURS | _dataset_options()
     for name, value in options.items():
         if name in refused:

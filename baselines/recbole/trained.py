@@ -109,10 +109,12 @@ def read(folder: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((folder / "harness.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise BadModel(f"checkpoint:{folder} is no trained baseline: it has no harness.json that can be read") from None
-    if found.get("kind") != "recbole":
+    if not isinstance(found, dict) or found.get("kind") != "recbole":
         raise BadModel(f"checkpoint:{folder} is no trained baseline; a language model is given as --model {folder}")
     missing = [name for name in ("model.safetensors", "material.safetensors", "vocabulary.json")
                if not (folder / name).is_file()]  # fmt: skip
     if missing:
         raise BadModel(f"checkpoint:{folder} is not whole: {', '.join(missing)} is missing")
+    if not isinstance(found.get("model"), str) or not isinstance(found.get("options"), dict):
+        raise BadModel(f"checkpoint:{folder} is no trained baseline: its harness.json names no model and options")
     return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.options import json_option, runs_option
+from harness.cli.options import json_option, runs_option, tell
 
 if TYPE_CHECKING:
     from leaderboard.sheet import Card, Sheet
@@ -45,26 +45,29 @@ def leaderboard(runs: Path, task: str | None, title: str, out: Path | None, as_j
             bar.advance()
     cards = [Card(str(entry.path), card(entry.path)) for standing in standings for entry in standing.entries]
     text = markdown(sheets, title)
-    click.echo(json.dumps(tables_json(sheets, cards), indent=2) if as_json else text, nl=as_json)
+    if as_json:
+        click.echo(json.dumps(tables_json(sheets, cards), indent=2))
+    else:
+        tell(text.removesuffix("\n"))
     if out is not None:
         _write(out, sheets, cards, title, text)
         click.echo(f"written to {out}: leaderboard.md, .csv, .tex, .json, .html, cards.md and plots", err=True)
 
 
 def _write(out: Path, sheets: Sequence[Sheet], cards: Sequence[Card], title: str, text: str) -> None:
-    from harness.store import plain_disk_errors, write_json
+    from harness.staging import put_in_place
+    from harness.store import write_json
     from leaderboard.html import page
     from leaderboard.latex import latex
     from leaderboard.plots import pictures
-    from leaderboard.tables import as_json, cards_markdown, frame
+    from leaderboard.tables import as_json, cards_markdown, frame, without_formulas
 
-    with plain_disk_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "leaderboard.md").write_text(text, "utf-8")
-        (out / "leaderboard.tex").write_text(latex(sheets), "utf-8")
-        (out / "leaderboard.html").write_text(page(sheets, cards, title), "utf-8")
-        (out / "cards.md").write_text(cards_markdown(cards), "utf-8")
-        frame(sheets).to_csv(out / "leaderboard.csv", index=False)
-        write_json(out / "leaderboard.json", as_json(sheets, cards))
+    with put_in_place(out) as stage:
+        (stage / "leaderboard.md").write_text(text, "utf-8")
+        (stage / "leaderboard.tex").write_text(latex(sheets), "utf-8")
+        (stage / "leaderboard.html").write_text(page(sheets, cards, title), "utf-8")
+        (stage / "cards.md").write_text(cards_markdown(cards), "utf-8")
+        without_formulas(frame(sheets)).to_csv(stage / "leaderboard.csv", index=False)
+        write_json(stage / "leaderboard.json", as_json(sheets, cards))
         for sheet in sheets:
-            pictures(sheet, out / f"{sheet.task}-{sheet.key}")
+            pictures(sheet, stage / f"{sheet.task}-{sheet.key}")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import json_option, make_task, set_option, split_option, task_option
+from harness.cli.options import from_fields, json_option, make_task, set_option, split_option, task_option, tell
 from harness.errors import RequestFailed
+from harness.model import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,6 +76,7 @@ def models(as_json: bool) -> None:
 @click.option("-n", "count", type=click.IntRange(min=1), default=1, show_default=True, help="How many.")
 @click.option("--model", "model_name", metavar="MODEL", help="With --ids: whose tokenizer.")
 @click.option("--template", metavar="raw|chat|FILE", help="With --ids.  [default: the task's]")
+@from_fields(Trust, into="trust")
 @click.option("--ids", is_flag=True, help="Show the token ids that the model receives.")
 def prompt(
     task_name: str,
@@ -83,6 +85,7 @@ def prompt(
     count: int,
     model_name: str | None,
     template: str | None,
+    trust: Trust,
     ids: bool,
 ) -> None:
     """Print the exact prompts of a task's first instances."""
@@ -98,7 +101,7 @@ def prompt(
         from harness.engines.encode import Encoder, load_tokenizer
         from harness.model import Model
 
-        model = Model.parse(model_name)
+        model = Model.parse(model_name, trust=trust)
         if model.engine not in ("auto", *registry.engine_names()):
             raise click.UsageError(f"{model_name} has no tokenizer: --ids is for language models")
         found = resolve(model)
@@ -107,9 +110,9 @@ def prompt(
     for instance in islice(task.instances(split), count):
         for request in next(task.solve(instance)):
             text = getattr(request, "prompt", "")
-            click.echo(f"--- {instance.id}\n{text}")
+            tell(f"--- {instance.id}\n{text}")
             if encode is not None:
-                click.echo(f"--- ids: {_ids(encode, request)}")
+                tell(f"--- ids: {_ids(encode, request)}")
 
 
 def _ids(encoder: Encoder, request: Request) -> str:
@@ -175,13 +178,13 @@ def show(paths: tuple[Path, ...], as_card: bool, as_texts: bool, count: int | No
         ]
         click.echo(json.dumps(found, indent=2))
     elif as_card:
-        click.echo("\n\n".join(map(card_table, runs)))
+        tell("\n\n".join(map(card_table, runs)))
     elif as_texts or count is not None:
         for run in runs:
-            click.echo(texts(run) if count is None else record_lines(run, count))
+            tell(texts(run) if count is None else record_lines(run, count))
     else:
         for path, inside in below.items():
-            click.echo(run_table(path) if inside == [path] else run_lines(inside))
+            tell(run_table(path) if inside == [path] else run_lines(inside))
 
 
 @click.command()
@@ -224,7 +227,7 @@ def compare(paths: tuple[Path, ...], against: tuple[Path, ...], count: int | Non
         click.echo(json.dumps(made[0] if len(made) == 1 else made, indent=2))
         return
     for one, p, flipped in zip(found, adjusted, changed, strict=True):
-        click.echo(comparison_table(one, p, flipped))
+        tell(comparison_table(one, p, flipped))
     click.echo(corrected_note(adjusted))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from harness.knobs import Knob, knobs
+from harness.names import printable
 from harness.types import SPLITS
 
 if TYPE_CHECKING:
@@ -30,6 +32,13 @@ runs_option = click.option(
 )
 
 
+def tell(text: str) -> None:
+    """Print what holds texts of strangers. A terminal is shown what would move its cursor, colours or direction of
+    reading as it is spelt; a file or another program gets the very text."""
+    shown = printable(text, lines=True) if sys.stdout.isatty() else text
+    click.echo(shown, color=True)  # else it would take the colours out, and what a program reads would be another text
+
+
 def from_fields(kind: type, into: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """One `--option` for every field of a dataclass, and the object made of them as the argument `into`.
 
@@ -48,6 +57,7 @@ def from_fields(kind: type, into: str) -> Callable[[Callable[..., Any]], Callabl
             option = click.option(
                 f"--{knob.name.replace('_', '-')}",
                 knob.name,
+                is_flag=knob.type is bool,
                 type=_click_type(knob),
                 default=knob.default,
                 show_default=knob.default is not None,

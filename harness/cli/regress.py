@@ -117,15 +117,15 @@ def _known_tasks(policy: Policy) -> None:
 
 
 def _write(found: Report, out: Path) -> None:
-    from harness.store import plain_disk_errors, write_json
+    from harness.staging import put_in_place
+    from harness.store import write_json
     from leaderboard.gate import report as written
     from leaderboard.gate.ci import junit
 
-    with plain_disk_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "gate.md").write_text(written.markdown(found), "utf-8")
-        write_json(out / "gate.json", written.as_json(found))
-        (out / "gate.xml").write_bytes(junit(found))
+    with put_in_place(out) as stage:
+        (stage / "gate.md").write_text(written.markdown(found), "utf-8")
+        write_json(stage / "gate.json", written.as_json(found))
+        (stage / "gate.xml").write_bytes(junit(found))
     click.echo(f"written to {out}: gate.md, gate.json, gate.xml", err=True)
 
 

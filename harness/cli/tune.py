@@ -9,6 +9,7 @@ import click
 
 from harness.cli.options import from_fields, task_option
 from harness.errors import BadSetting
+from harness.model import Model, Trust
 from harness.tuning.recipe import Draw, Recipe, find_recipe, recipe_toml, split_settings
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     help="In place of all this, make a small model and its tokenizer from nothing: `tiny` or `tiny-t5`, in minutes.",
 )
 @click.option("--unlabelled", is_flag=True, help="From scratch, only texts without labels, of users in no split.")
+@from_fields(Trust, into="trust")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: as many as there are cores.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the adapter or model.")
 def tune(
@@ -58,6 +60,7 @@ def tune(
     show_recipe: bool,
     from_scratch: str | None,
     unlabelled: bool,
+    trust: Trust,
     threads: int | None,
     out: Path | None,
 ) -> None:
@@ -83,7 +86,10 @@ def tune(
     if show_recipe:
         click.echo(recipe_toml(chosen), nl=False)
         return
-    _fine_tune(tasks, chosen, model_name, revision, adapter, draw, template, out, threads)
+    if model_name is None:
+        raise BadSetting("--model is missing: the base to tune, a hub id or folder")
+    base = Model.parse(model_name, revision, trust=trust)
+    _fine_tune(tasks, chosen, base, adapter, draw, template, out, threads)
 
 
 def _recipe(
@@ -100,23 +106,19 @@ def _recipe(
 def _fine_tune(
     tasks: tuple[Task, ...],
     recipe: Recipe,
-    model_name: str | None,
-    revision: str | None,
+    base: Model,
     adapter: Path | None,
     draw: Draw,
     template: str | None,
     out: Path | None,
     threads: int | None,
 ) -> None:
-    from harness.model import Model
     from harness.tuning import job
     from harness.tuning.spec import Tuning
 
-    if model_name is None:
-        raise BadSetting("--model is missing: the base to tune, a hub id or folder")
     if out is None:
         raise BadSetting("--out is missing: the folder for what is made")
-    tuning = Tuning(tasks, Model.parse(model_name, revision), recipe, draw, adapter, template)
+    tuning = Tuning(tasks, base, recipe, draw, adapter, template)
     manifest = job.tune(tuning, out, lambda line: click.echo(line, err=True), threads)
     if manifest:  # only the first of several devices has one
         click.echo(_summary(out, manifest))

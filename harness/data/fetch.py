@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import errno
 import gzip
+import lzma
 import os
 import shutil
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -27,6 +29,14 @@ from harness.errors import BadData, HarnessError, MissingData
 
 PART = ".part-"
 """How the names of unfinished folders begin."""
+BROKEN = (
+    *(gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, KeyError, ValueError, RuntimeError),
+)
+"""What the standard library raises over a packed file that is damaged, or made to harm."""
+SWELLING, UNSUSPECTED = 100, 64 << 20
+"""How many times its packed size a file of no declared size may have, and how many bytes it may have in any case. Texts
+swell by ten; what swells by more is there to fill the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +199,8 @@ def _locate(file: DataFile, folder: Path) -> Path | None:
 def _copy_plain(place: Path, target: Path, file: DataFile) -> None:
     try:
         with _content(place, file) as content:
-            _write(content, target, file, place)
-    except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error, KeyError, RuntimeError) as error:
+            _write(content, target, file, place, _most(file, place))
+    except BROKEN as error:
         kind = place.suffix.removeprefix(".").replace("gz", "gzip")
         raise BadData(
             f"{place} is damaged: expected a {kind} file that holds {file.name}, found: {str(error).strip(chr(39))}"
@@ -224,21 +234,27 @@ def _unpack(
         with zipfile.ZipFile(package) as members:
             for file in wanted:
                 with members.open(file.path) as content:
-                    _write(content, stage / file.name, file, shown or package)
+                    _write(content, stage / file.name, file, shown or package, _most(file, package))
                 check(stage / file.name, file, declared.remedy, shown=f"{file.path} in {shown or package}")
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError) as error:
+    except BROKEN as error:
         raise BadData(
             f"{shown or package} is damaged: expected a zip file with {', '.join(f.path for f in wanted)}, "
             f"found: {str(error).strip(chr(39))}"
         ) from error
 
 
-def _write(content: IO[bytes], target: Path, file: DataFile, shown: object) -> None:
+def _most(file: DataFile, packed: Path) -> int:
+    """The bytes that a file may have, by its declaration or by what it is packed in."""
+    return file.size if file.size is not None else max(UNSUSPECTED, SWELLING * packed.stat().st_size)
+
+
+def _write(content: IO[bytes], target: Path, file: DataFile, shown: object, most: int) -> None:
     """Copies a stream, but no more of it than the file should have: a small .gz can hold a full disk."""
     written = 0
     with target.open("wb") as out:
         while block := content.read(BLOCK):
             written += len(block)
-            if file.size is not None and written > file.size:
-                raise BadData(f"{shown} is not the official {file.name}: expected {file.size:,} bytes, found more")
+            if written > most:
+                expected = f"{most:,} bytes" if file.size is not None else f"at most {most:,} bytes in so small a file"
+                raise BadData(f"{shown} is not the official {file.name}: expected {expected}, found more")
             out.write(block)

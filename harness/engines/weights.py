@@ -34,6 +34,10 @@ def load_weights(checkpoint: Checkpoint, tokenizer: Any, quantization: Any = Non
             checkpoint.folder,
             dtype=getattr(torch, checkpoint.dtype),
             local_files_only=True,
+            # Both said, so that no folder decides it: which files are opened, and that none of its code runs.
+            use_safetensors=not checkpoint.pickled,
+            weights_only=True,
+            trust_remote_code=checkpoint.trust.trust_remote_code,
             output_loading_info=True,
             quantization_config=quantization,
             device_map={"": device} if quantization is not None else None,

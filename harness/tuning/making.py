@@ -95,7 +95,7 @@ def prove(tuning: Tuning, base: Base, made: Path, told: dict[str, Any]) -> dict[
     probes = _probes(tuning)
     precision = precision_of(tuning.recipe)
     if tuning.recipe.method == "full":
-        saved = reload(resolve(Model("hf", str(made))), tuning.recipe, [])
+        saved = reload(resolve(Model("hf", str(made), trust=tuning.model.trust)), tuning.recipe, [])
         ours = proof.answers(saved, None, tuning.reads, probes)
         saved.close()
         plain = reload(base.checkpoint, tuning.recipe, [])
@@ -161,7 +161,11 @@ def _counts(model: Any) -> dict[str, int]:
 def _save(trainable: Trainable, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     trainable.model.save_pretrained(folder)
-    if (folder / "adapter_config.json").exists():
+    config = folder / "adapter_config.json"
+    if config.exists():
+        told = json.loads(config.read_text())
+        told["target_modules"] = sorted(told["target_modules"])  # a set to peft: of another order in every process
+        write_json(config, told)
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty form of a model card
     else:
         trainable.tokenizer.save_pretrained(folder)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from harness.errors import StaleRun
+from harness.errors import BadSetting, HarnessError, StaleRun
+from harness.names import is_file_name, printable
 from harness.progress import Bar
 from harness.signature import digest
 from harness.store import plain_disk_errors, write_json
 
 MANIFEST = "harness.json"
+SPARE = 1 << 20
+"""Bytes below which a disk counts as full when something failed on it."""
 
 
 def made_once(out: Path, asked: Mapping[str, Any], make: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
@@ -28,19 +33,34 @@ def made_once(out: Path, asked: Mapping[str, Any], make: Callable[[Path], dict[s
     what the manifest should hold besides `asked`. The result appears in `out` whole or not at all. Raises StaleRun
     where `out` holds something else, or another process is making it.
     """
+    if not is_file_name(out.name):
+        raise BadSetting(f"{printable(str(out))!r} cannot be the name of a new folder; choose another --out")
     with plain_disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     with _alone(out):
         if (finished := _finished(out, digest(asked))) is not None:
             return finished
         work = out.with_name(out.name + ".partial") / digest(asked)
-        with plain_disk_errors(out):
+        with plain_disk_errors(out), _full_disk_as_such(out.parent):
             work.mkdir(parents=True, exist_ok=True)
             manifest = {**asked, "digest": digest(asked), **make(work)}
             write_json(work / "made" / MANIFEST, manifest)
             (work / "made").rename(out)
             shutil.rmtree(work.parent)
         return manifest
+
+
+@contextmanager
+def _full_disk_as_such(folder: Path) -> Iterator[None]:
+    """What writes weights has its own errors for a disk without space, and some do not even say so."""
+    try:
+        yield
+    except (HarnessError, OSError):
+        raise
+    except Exception as error:
+        if os.strerror(ENOSPC) in str(error) or shutil.disk_usage(folder).free < SPARE:
+            raise OSError(ENOSPC, os.strerror(ENOSPC)) from error
+        raise
 
 
 def last_whole_checkpoint(folder: Path, say: bool = True) -> str | None:
