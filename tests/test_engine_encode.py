@@ -50,6 +50,19 @@ def test_raw_is_what_the_tokenizer_says(bpe: Any) -> None:
     assert Encoder(bpe, "raw", "m").prompts(texts) == [tuple(bpe(text)["input_ids"]) for text in texts]
 
 
+def test_a_tokenizer_whose_file_cuts_and_pads_does_neither_here(tmp_path: Path) -> None:
+    import transformers
+
+    plain = bpe_tokenizer(tmp_path)
+    plain.backend_tokenizer.enable_truncation(3)
+    plain.backend_tokenizer.enable_padding(length=9)
+    plain.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    cutting = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert len(cutting.backend_tokenizer.encode(PROMPTS[0]).ids) != len(cutting(PROMPTS[0])["input_ids"])
+    texts = [*PROMPTS, "a", ""]
+    assert Encoder(cutting, "raw", "m").prompts(texts) == [tuple(cutting(text)["input_ids"]) for text in texts]
+
+
 def test_bos_is_never_doubled(bpe: Any, pieces: Any) -> None:
     for tokenizer in (bpe, pieces):
         (once, said) = Encoder(tokenizer, "raw", "m").prompts(["Hello", "<s>Hello"])

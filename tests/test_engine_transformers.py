@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,7 @@ class Hungry:
         self._model, self._rows, self._forward = model, rows, model.forward
 
     def __enter__(self) -> Hungry:
+        @wraps(self._forward)
         def forward(input_ids: Any = None, **more: Any) -> Any:
             self.sizes.append(len(input_ids))
             if len(input_ids) > self._rows:

@@ -11,6 +11,7 @@ probability is exact for the canonical tokenisation of the joined text.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -98,7 +99,9 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+        # Said, for if it were not, transformers would ask the terminal whether a stranger's code may run.
+        trust = checkpoint.trust.trust_remote_code
+        return AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=trust)
     except Exception as error:  # any of the many libraries beneath may refuse
         raise BadModel(f"the tokenizer of {checkpoint.name} cannot be read: {one_line(error)}") from error
 
@@ -124,6 +127,7 @@ class Encoder:
         """The jinja text of the template; None where prompts are raw."""
         self._own_template = template == "chat"
         """A model's own template says its special tokens itself; one from a file may leave BOS to us."""
+        self._core = _core(tokenizer)
         self._prefix, suffix = self._specials()
         self._suffix = suffix if encoder_decoder else ()
         self._special = frozenset(tokenizer.all_special_ids)
@@ -219,6 +223,9 @@ class Encoder:
     def _tokens(self, texts: Sequence[str]) -> list[Ids]:
         if not texts:
             return []
+        if self._core is not None:
+            # Without the offsets of every token, which take half of the time and which nobody reads.
+            return [tuple(found.ids) for found in self._core.encode_batch_fast(texts, add_special_tokens=False)]
         encoded = self._tokenizer(
             list(texts), add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False
         )
@@ -276,6 +283,16 @@ class Encoder:
                 f"the chat template of {self._name} fails on a user message: {one_line(error)}; use --template raw"
             ) from error
         return rendered
+
+
+def _core(tokenizer: Any) -> Any:
+    """The tokenizer of the library below, where there is one, so that it neither cuts nor pads: its file may say so."""
+    if not getattr(tokenizer, "is_fast", False):
+        return None
+    core = copy.deepcopy(tokenizer.backend_tokenizer)
+    core.no_truncation()
+    core.no_padding()
+    return core
 
 
 def _check_options(options: Sequence[str]) -> None:
