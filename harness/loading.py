@@ -11,7 +11,7 @@ from harness import registry
 from harness.checkpoint import resolve, resolve_adapter
 from harness.engines import Engine
 from harness.engines.text import LoadedModel
-from harness.errors import BadAdapter, BadModel
+from harness.errors import BadAdapter, BadModel, BadSetting
 from harness.model import Adapter, Checkpoint, EngineOptions, Model
 
 
@@ -27,9 +27,10 @@ class Base:
     def __init__(
         self, model: Model, options: EngineOptions, say: Callable[[str], None], adapters: bool = False
     ) -> None:
-        """Looks at the model's folder. `adapters` says whether there will be any, on which the engine depends that
-        is chosen for `auto`. Raises BadModel where there is no model, and UnknownName for its kind."""
-        self.checkpoint = resolve(model)
+        """Looks at the model's folder, or asks its server. `adapters` says whether there will be any, on which the
+        engine depends that is chosen for `auto`. Raises BadModel where there is no model, UnknownName for its kind,
+        BadSetting for options of another kind, and EngineStopped where no server answers."""
+        self.checkpoint = _look(model, options)
         self.kind = _kind(model, self.checkpoint, adapters)
         self.options = options
         self.starts = 0
@@ -50,6 +51,8 @@ class Base:
     def adapter(self, folder: Path) -> Adapter:
         """Look at a LoRA folder; it will be loaded with the others. Name all before the first answer is asked for:
         a later one costs another start. Raises BadModel where it does not belong to this base."""
+        if self.checkpoint.served is not None:
+            raise BadModel(f"--adapter {folder}: a server has adapters under names of their own; give remote:NAME")
         found = resolve_adapter(folder, self.checkpoint)
         if found.digest not in self._adapters:
             self.close()
@@ -68,6 +71,8 @@ class Base:
             change = prove_adapter(loaded, adapter, template, prompts())
             self._proved.add((adapter.digest, template))
             self._say(f"adapter {adapter.name} changes log-probabilities by up to {change:.3g}")
+        if self.checkpoint.served is not None and (self.checkpoint.digest, template) not in self._proved:
+            self._prove_served(loaded, template, prompts)
         return Ready(loaded.engine(adapter, template), loaded.version)
 
     def close(self) -> None:
@@ -76,6 +81,20 @@ class Base:
         self._proved.clear()
         if loaded is not None:
             loaded.close()
+
+    def _prove_served(self, loaded: LoadedModel, template: str, prompts: Callable[[], Sequence[str]]) -> None:
+        """The same proof for a LoRA that a server has under a name of its own."""
+        served, name = self.checkpoint.served, self.checkpoint.name
+        if served is None or served.parent is None:
+            return
+        if served.tokenizer is None:
+            self._say(f"{name} is an adapter of {served.parent}, not proved to change anything: that takes --tokenizer")
+            return
+        from harness.engines.remote import prove_served
+
+        change = prove_served(loaded, template, prompts())
+        self._proved.add((self.checkpoint.digest, template))
+        self._say(f"adapter {name} of {served.parent} changes log-probabilities by up to {change:.3g}")
 
     def _load(self, wanted: Adapter | None) -> LoadedModel:
         """Everything that can be loaded together. An adapter that cannot costs one more start, and only its own
@@ -89,7 +108,8 @@ class Base:
                 return self._loaded
             adapters = [one for digest, one in self._adapters.items() if digest not in self._refused]
             with_them = f" and {len(adapters)} adapters" if len(adapters) > 1 else ""
-            self._say(f"loading {self.checkpoint.name} ({self.checkpoint.dtype}){with_them} with {self.kind}")
+            if self.checkpoint.served is None:
+                self._say(f"loading {self.checkpoint.name} ({self.checkpoint.dtype}){with_them} with {self.kind}")
             self.starts += 1
             try:
                 self._loaded = load(self.checkpoint, adapters, self.options)
@@ -97,6 +117,17 @@ class Base:
                 self._refused[error.digest] = error
             except BadModel as error:
                 self._refused[None] = error
+
+
+def _look(model: Model, options: EngineOptions) -> Checkpoint:
+    if model.engine == "remote":
+        from harness.engines.remote_look import look
+
+        return look(model, options)
+    for option, said in (("--base-url", options.base_url), ("--tokenizer", options.tokenizer)):
+        if said is not None:
+            raise BadSetting(f"{option} is for models behind a server; give --model remote:NAME")
+    return resolve(model)
 
 
 def _kind(model: Model, checkpoint: Checkpoint, adapters: bool) -> str:
