@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,49 +11,22 @@ from typing import Any, NamedTuple
 from harness import __version__, choice, registry
 from harness.checkpoint import template_identity
 from harness.choice import Alternative, Choice, Choosing
-from harness.data.home import home
-from harness.engines import Engine
-from harness.engines.cache import Cached, ResponseCache
 from harness.engines.text import context_of
-from harness.engines.wrappers import Counted, Retried
 from harness.errors import BadModel, BadSetting, InstanceFailed, NotApplicable, NothingAnswered
+from harness.executors import HERE, Executor
+from harness.job import Contestant, Job
 from harness.knobs import settings
 from harness.loading import Base, Ready
-from harness.machine import machine
-from harness.model import Adapter, EngineOptions, Model, ModelSettings
-from harness.progress import progress_bar
-from harness.runner import evaluate, questions
+from harness.model import Adapter, Model, ModelSettings
+from harness.runner import questions
 from harness.scoring import Asked, not_applicable, score
-from harness.signature import Sample, describe, identify, inputs
+from harness.signature import describe, identify, inputs
 from harness.store import SCHEMA, Run, read_scores
 from harness.task import Task
 from harness.types import Rank, Split
-from harness.versions import versions
 
 PROBES = 4
 """Prompts that an adapter must answer differently from its base."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything that one `harness run` was asked to do."""
-
-    task: Task
-    model: Model
-    adapters: tuple[Path, ...] = ()
-    split: Split = "test"
-    sample: Sample | None = None
-    template: str | None = None
-    """None is the task's own."""
-    options: EngineOptions = field(default_factory=EngineOptions)
-    settings: ModelSettings = field(default_factory=ModelSettings)
-    """Of a baseline."""
-    runs: Path = Path("runs")
-    run_dir: Path | None = None
-    """This very directory, in place of one named by digest under `runs`."""
-    cache: bool = True
-    choosing: Choosing | None = None
-    """An option that is to be chosen on validation; `task` is without it then."""
 
 
 class Settled(NamedTuple):
@@ -67,19 +36,7 @@ class Settled(NamedTuple):
     choice: Choice | None = None
 
 
-@dataclass(frozen=True)
-class Contestant:
-    """Somebody who answers: a base model, a model with an adapter, or a baseline."""
-
-    who: Mapping[str, Any]
-    """What decides the answers; goes into the run's identity."""
-    shown: Mapping[str, Any]
-    """What people want to know of it besides."""
-    prepare: Callable[[], Ready]
-    """Makes it ready; called only if something is owed."""
-
-
-def perform(job: Job, say: Callable[[str], None]) -> list[Path]:
+def perform(job: Job, say: Callable[[str], None], executor: Executor = HERE) -> list[Path]:
     """Bring every run of the job to completion and return their directories, in the order of the adapters.
 
     The model is loaded at most once, and only if something is owed; the adapters share it.
@@ -90,26 +47,28 @@ def perform(job: Job, say: Callable[[str], None]) -> list[Path]:
         if job.choosing is not None:
             who = f"{job.model.engine}:{job.model.name}"
             raise BadModel(f"--choose is for language models; {who} reads no prompt, and answers any wording alike")
-        return [complete(job, baseline(job), say)]
+        return [complete(job, baseline(job), say, executor)]
     if job.settings != ModelSettings():
         raise BadModel("--model-set and --model-config are for baselines, such as recbole:SASRec")
     with Base(job.model, job.options, say, bool(job.adapters)) as base:
         wanted: list[Adapter | None] = [base.adapter(folder) for folder in job.adapters]
-        return [settle(job, base, adapter, say).run for adapter in wanted or [None]]
+        return [settle(job, base, adapter, say, executor).run for adapter in wanted or [None]]
 
 
-def settle(job: Job, base: Base, adapter: Adapter | None, say: Callable[[str], None]) -> Settled:
+def settle(
+    job: Job, base: Base, adapter: Adapter | None, say: Callable[[str], None], executor: Executor = HERE
+) -> Settled:
     """Bring the run of a language model to completion; its option, if it has one to choose, is chosen first.
 
     Raises NothingAnswered if no value of the option can be scored, and whatever keeps a run from completion.
     """
     if job.choosing is None:
-        return Settled(complete(job, language_model(job, base, adapter), say))
+        return Settled(complete(job, language_model(job, base, adapter), say, executor))
     _check_sample(job)
     made = _earlier(job, base, adapter)
-    chosen = made or _choose(job, job.choosing, base, adapter, say)
+    chosen = made or _choose(job, job.choosing, base, adapter, say, executor)
     asked = _with(job, job.choosing, chosen.value)
-    path = complete(asked, language_model(asked, base, adapter), say)
+    path = complete(asked, language_model(asked, base, adapter), say, executor)
     if made is None:
         choice.write(path, chosen)
     return Settled(path, chosen)
@@ -142,7 +101,9 @@ def _earlier(job: Job, base: Base, adapter: Adapter | None) -> Choice | None:
     return None
 
 
-def _choose(job: Job, choosing: Choosing, base: Base, adapter: Adapter | None, say: Callable[[str], None]) -> Choice:
+def _choose(
+    job: Job, choosing: Choosing, base: Base, adapter: Adapter | None, say: Callable[[str], None], executor: Executor
+) -> Choice:
     """Evaluate every value on validation; the best one wins, and of equal ones the first."""
     tried: list[Alternative] = []
     for value, asked in _trials(job, choosing):
@@ -150,7 +111,7 @@ def _choose(job: Job, choosing: Choosing, base: Base, adapter: Adapter | None, s
         contestant = language_model(asked, base, adapter)
         score, reason = None, None
         try:
-            path = complete(asked, contestant, say)
+            path = complete(asked, contestant, say, executor)
             score = choice.selected(path, asked.task, questions(asked.task, asked.split, asked.sample))
         except (NothingAnswered, NotApplicable) as error:
             reason = str(error)
@@ -191,19 +152,20 @@ def is_baseline(model: Model) -> bool:
     return model.engine in groups
 
 
-def complete(job: Job, contestant: Contestant, say: Callable[[str], None]) -> Path:
+def complete(job: Job, contestant: Contestant, say: Callable[[str], None], executor: Executor = HERE) -> Path:
     """Ask what is owed of one run, and return its directory. Raises whatever keeps it from completion."""
     _check_sample(job)
     manifest = _manifest(job, contestant)
     path = run_path(job, contestant)
     with Run.open(path, manifest) as run:
-        if read_scores(path) is not None:
+        scores = read_scores(path)
+        if scores is not None and scores["instances"] == len(run.done):  # else records were lost since
             say(f"{path} is complete already")
             return path
         if run.done:
             say(f"{path}: going on after {len(run.done)} instances")
         try:
-            _answer(job, contestant, run)
+            executor.answer(job, contestant, run)
         except NotApplicable as reason:
             if run.done:
                 raise
@@ -235,43 +197,6 @@ def _size(task: Task, split: Split) -> int:
     return sum(1 for _ in task.instances(split)) if known is None else known
 
 
-def _answer(job: Job, contestant: Contestant, run: Run) -> None:
-    began, started, before = time.monotonic(), datetime.now(UTC), len(run.done)
-    with ExitStack() as stack:
-        ready = contestant.prepare()
-        loaded = time.monotonic()
-        counted = Counted(ready.engine)
-        engine: Engine = Retried(counted)
-        stack.callback(lambda: engine.close())
-        cached = None
-        if job.cache and Rank not in counted.answers:
-            store = ResponseCache(home() / "cache" / "responses.sqlite")
-            stack.callback(store.close)
-            who = {**contestant.who, "software": ready.version, "harness": __version__}
-            engine = cached = Cached(engine, store, who)
-        total = job.sample.size if job.sample else job.task.size(job.split)
-        bar = stack.enter_context(progress_bar(f"{job.task.name} {contestant.shown['name']}", total, before))
-        try:
-            evaluate(job.task, engine, run, job.split, job.sample, bar)
-        finally:
-            run.note_session(
-                {
-                    "started": started.isoformat(timespec="seconds"),
-                    "loading_seconds": round(loaded - began, 3),
-                    "seconds": round(time.monotonic() - loaded, 3),
-                    "answered": len(run.done) - before,
-                    "asked": counted.asked,
-                    "cached": cached.hits if cached else 0,
-                    "tokens": counted.usage._asdict(),
-                    "software": ready.version,
-                    "options": asdict(job.options),
-                    "machine": machine(),
-                    "versions": versions(),
-                    "command": ["harness", *sys.argv[1:]],
-                }
-            )
-
-
 def _manifest(job: Job, contestant: Contestant) -> dict[str, Any]:
     task = job.task
     return {
@@ -299,6 +224,8 @@ def baseline(job: Job) -> Contestant:
         "--revision": model.revision is not None,
         "--template": job.template is not None,
         "--dtype": model.dtype != "auto",
+        "--allow-pickle": model.trust.allow_pickle,
+        "--trust-remote-code": model.trust.trust_remote_code,
     }
     for option, said in given.items():
         if said:
@@ -308,6 +235,7 @@ def baseline(job: Job) -> Contestant:
         who={"engine": model.engine, **found.who},
         shown={"name": found.name},
         prepare=lambda: Ready(found.make(job.options), __version__),
+        cacheable=False,
     )
 
 
@@ -331,17 +259,24 @@ def language_model(job: Job, base: Base, adapter: Adapter | None) -> Contestant:
         "template": template_identity(template),
         "context": context_of(checkpoint, job.options),
         **({"structured": job.options.structured} if job.options.structured and base.kind == "vllm" else {}),
+        **({"served": asdict(checkpoint.served)} if checkpoint.served else {}),
     }
-    how = ", ".join([base.kind, checkpoint.dtype, *([] if template == job.task.template else [template])])
+    precision = [] if checkpoint.served else [checkpoint.dtype]
+    how = ", ".join([base.kind, *precision, *([] if template == job.task.template else [template])])
     name = checkpoint.name + (f" + {adapter.name}" if adapter else "") + f" ({how})"
     shown = {
         "name": name,
         "architecture": checkpoint.architecture,
         "parameters": checkpoint.parameters,
+        **({"weights_verified": False} if checkpoint.served else {}),
         "adapted": adapter.name if adapter else None,
         "tuned": tuned,
     }
-    return Contestant(who, shown, lambda: base.ready(adapter, template, lambda: list(islice(_probes(job), PROBES))))
+
+    def prepare() -> Ready:
+        return base.ready(adapter, template, lambda: list(islice(_probes(job), PROBES)))
+
+    return Contestant(who, shown, prepare, cacheable=checkpoint.served is None)
 
 
 def _same_data(tuned: Mapping[str, Any], task: Task) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from harness.errors import NotApplicable
 from harness.exposure import Exposure
@@ -26,6 +27,10 @@ class Task(ABC):
     """The first one is the headline."""
     template: ClassVar[str] = "raw"
     """How the paper hands its prompt to a model: `raw`, or `chat` through the model's own chat template."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is sent to another process are the options: what was read of files is read again there."""
+        return {field.name: getattr(self, field.name) for field in fields(cast(Any, self))}
 
     @property
     def texts(self) -> Mapping[str, str]:

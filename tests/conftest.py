@@ -148,7 +148,8 @@ def harness(model: Path, capsys: pytest.CaptureFixture[str]) -> Harness:
 @pytest.fixture(scope="session")
 def palr_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one run of PALR's first stage: the most popular items."""
-    from harness.evaluation import Job, perform
+    from harness.evaluation import perform
+    from harness.job import Job
     from harness.model import Model
     from tasks.retrieval import Retrieval
 

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LAYERS = ["errors", "types", "knobs", "metrics", "points", "exposure", "written", "parsing", "store", "stages", "task"]
+LAYERS = ["errors", "types", "knobs", "metrics", "points", "exposure", "written", "parsing", "seal", "store"]
 LAYERS += [
+    "stages",
+    "task",
     "signature",
     "stats",
     "seeds",
@@ -27,14 +29,26 @@ LAYERS += [
     "checkpoint",
     "data",
 ]
-LAYERS += ["choice", "progress", "report", "loading", "machine", "evaluation", "grid", "cli"]
-HEAVY = {"torch", "vllm", "transformers", "recbole", "datasets", "peft"}
+LAYERS += ["choice", "progress", "report", "loading", "machine", "job", "answering", "executors", "evaluation", "grid", "cli"]
+HEAVY = {"torch", "vllm", "transformers", "recbole", "datasets", "peft", "ray"}
 HOMES = {
-    "torch": {"base", "making", "scratch", "training", "transformers", "vllm", "weights", "writing"},
-    "transformers": {"base", "encode", "scratch", "tiny", "training", "transformers", "weights", "workshop", "writing"},
+    "torch": {"base", "making", "probing", "scratch", "training", "transformers", "vllm", "weights", "writing"},
+    "transformers": {
+        "base",
+        "encode",
+        "probing",
+        "scratch",
+        "tiny",
+        "training",
+        "transformers",
+        "weights",
+        "workshop",
+        "writing",
+    },
     "datasets": {"scratch", "training"},
     "peft": {"base", "weights"},
     "vllm": {"vllm", "vllm_process"},
+    "ray": {"ray"},
     "recbole": set(),
 }
 """The modules of `harness` that are about each heavy library."""
@@ -124,7 +138,7 @@ def test_every_module_says_what_it_is_for(modules: Modules) -> None:
     "words", [["-c", "import harness"], ["-m", "harness.cli", "--help"], ["-m", "harness.cli", "tasks"]]
 )
 def test_light_commands_import_nothing_heavy(words: list[str]) -> None:
-    watched = ["torch", "vllm", "transformers", "recbole", "datasets", "peft", "pandas", "matplotlib", "scipy"]
+    watched = [*sorted(HEAVY), "pandas", "matplotlib", "scipy"]
     probe = "import sys, runpy\nsys.argv = sys.argv[1:]\n"
     if words[0] == "-c":
         probe += f"{words[1]}\n"

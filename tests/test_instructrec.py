@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from harness.engines import FunctionEngine
 from harness.errors import BadSetting, MissingData, NotApplicable, RequestFailed, StaleRun, TooLong
-from harness.evaluation import Job, perform
+from harness.evaluation import perform
+from harness.job import Job
 from harness.model import Model
 from harness.runner import drive
 from harness.signature import identify

@@ -213,7 +213,8 @@ def test_what_is_shown_stands_in_every_table_without_an_interval(tmp_path: Path)
 
 
 def test_published_numbers_stand_beside_ours_and_are_marked(tmp_path: Path) -> None:
-    from harness.evaluation import Job, perform
+    from harness.evaluation import perform
+    from harness.job import Job
     from harness.model import Model
     from tasks.tallrec import TALLRec
 

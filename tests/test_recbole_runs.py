@@ -26,7 +26,8 @@ from baselines.simple import simple
 from harness.data.home import home
 from harness.engines import Engine
 from harness.errors import BadModel, HarnessError
-from harness.evaluation import Job, perform
+from harness.evaluation import perform
+from harness.job import Job
 from harness.model import EngineOptions, Model, ModelSettings
 from harness.store import read_scores, records
 from harness.task import Task

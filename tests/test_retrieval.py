@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import BadSetting, NotApplicable, StaleRun
-from harness.evaluation import Job, perform
+from harness.evaluation import perform
+from harness.job import Job
 from harness.model import Model
 from harness.registry import build, task, task_kinds
 from harness.runner import drive

@@ -24,7 +24,8 @@ from harness.data import Dataset, load
 from harness.data.candidates import Urn
 from harness.data.home import home
 from harness.errors import NotApplicable
-from harness.evaluation import Job, perform
+from harness.evaluation import perform
+from harness.job import Job
 from harness.knobs import knob
 from harness.metrics import MRR, HitRate, Metric
 from harness.model import EngineOptions, Model, ModelSettings

@@ -22,7 +22,8 @@ from safetensors.torch import load_file
 from harness.checkpoint import resolve, resolve_adapter
 from harness.engines.transformers import load
 from harness.errors import BadModel, BadSetting, HarnessError, StaleRun
-from harness.evaluation import Job, perform
+from harness.evaluation import perform
+from harness.job import Job
 from harness.model import EngineOptions, Model
 from harness.tuning.job import tune
 from harness.tuning.recipe import Draw, find_recipe

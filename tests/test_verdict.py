@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.evaluation import Job, perform
+from harness.evaluation import perform
+from harness.job import Job
 from harness.metrics import HitRate
 from harness.model import Model
 from harness.stats import interval

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from harness.cli.options import from_fields, json_option, runs_option, split_option
-from harness.model import DType, EngineOptions
+from harness.executors import Spread
+from harness.model import DType, EngineOptions, Trust
 
 if TYPE_CHECKING:
     from harness.grid.cells import Changes
@@ -80,7 +81,9 @@ def _changes(command: Any) -> Any:
 @click.option("--plan", "only_plan", is_flag=True, help="Print the cells and what each still needs; do nothing.")
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the response cache.")
 @json_option
+@from_fields(Trust, into="trust")
 @from_fields(EngineOptions, into="options")
+@from_fields(Spread, into="spread")
 def grid(
     which: str | None,
     task_name: str | None,
@@ -95,7 +98,9 @@ def grid(
     only_plan: bool,
     no_cache: bool,
     as_json: bool,
+    trust: Trust,
     options: EngineOptions,
+    spread: Spread,
 ) -> int:
     """Evaluate shots x seeds x adapters x models, each base model loaded once; without arguments, list the suites.
 
@@ -103,20 +108,28 @@ def grid(
     """
     if which is None and task_name is None:
         return _list()
+    from harness.executors.opening import executor
     from harness.grid.cells import change, expand
     from harness.grid.run import How, run_grid
     from harness.signature import Sample
     from harness.tuning.job import tune
 
     declared = change(_declared(which, task_name), changes)
-    cells = expand(declared, dtype, runs)
+    cells = expand(declared, dtype, runs, trust)
     drawn = Sample(sample, sample_seed) if sample is not None else None
-    how = How(split=split, sample=drawn, options=options, runs=runs, tuned=tuned, cache=not no_cache)
+    how = How(
+        split=split, sample=drawn, options=options, runs=runs, tuned=tuned, cache=spread.one_machine and not no_cache
+    )
     if only_plan:
         return _plan(cells, how)
-    finished = run_grid(cells, how, lambda line: click.echo(line, err=True), tune)
+    with executor(spread, options, _say) as working:
+        finished = run_grid(cells, how, _say, tune, working)
     _report(declared.title, finished, how, out, as_json)
     return 1 if finished.failed else 0
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def _declared(which: str | None, task_name: str | None) -> Grid:
@@ -181,15 +194,15 @@ def _report(title: str, finished: Finished, how: How, out: Path | None, as_json:
 
 
 def _write(out: Path, text: str, found: Sequence[Section]) -> None:
-    from harness.store import plain_disk_errors
+    from harness.staging import put_in_place
     from leaderboard.grid import frame
     from leaderboard.grid_plot import plot_grid
+    from leaderboard.tables import without_formulas
 
-    with plain_disk_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "grid.md").write_text(text, "utf-8")
-        frame(found).to_csv(out / "grid.csv", index=False)
-        plot_grid(found, out / "grid.svg")
+    with put_in_place(out) as stage:
+        (stage / "grid.md").write_text(text, "utf-8")
+        without_formulas(frame(found)).to_csv(stage / "grid.csv", index=False)
+        plot_grid(found, stage / "grid.svg")
 
 
 def _shots(text: str) -> Shots:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from harness.cli.options import from_fields, json_option, make_task, runs_option, set_option, split_option, task_option
-from harness.model import DType, EngineOptions, Model, ModelSettings
+from harness.cli.options import (
+    from_fields,
+    json_option,
+    make_task,
+    runs_option,
+    set_option,
+    split_option,
+    task_option,
+    tell,
+)
+from harness.executors import Spread
+from harness.model import DType, EngineOptions, Model, ModelSettings, Trust
 
 if TYPE_CHECKING:
     from harness.choice import Choosing
@@ -25,7 +36,8 @@ if TYPE_CHECKING:
     "model_name",
     required=True,
     metavar="MODEL",
-    help="A hub id or folder, vllm:… or hf:… to choose the engine, or a baseline as in simple:random.",
+    help="A hub id or folder, vllm:… or hf:… to choose the engine, remote:NAME behind a server, or a baseline as in "
+    "simple:random.",
 )
 @click.option(
     "--adapter",
@@ -69,7 +81,9 @@ if TYPE_CHECKING:
 @click.option("--run-dir", type=click.Path(path_type=Path), help="This very directory for the run.")
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the response cache.")
 @json_option
+@from_fields(Trust, into="trust")
 @from_fields(EngineOptions, into="options")
+@from_fields(Spread, into="spread")
 def run(
     task_name: str,
     settings: tuple[str, ...],
@@ -89,19 +103,21 @@ def run(
     run_dir: Path | None,
     no_cache: bool,
     as_json: bool,
+    trust: Trust,
     options: EngineOptions,
+    spread: Spread,
 ) -> None:
     """Evaluate a model on a task; what is done already is not asked again."""
-    from harness import choice, registry
-    from harness.evaluation import Job, perform
-    from harness.report import run_table
+    from harness import registry
+    from harness.evaluation import perform
+    from harness.executors.opening import executor
+    from harness.job import Job
     from harness.signature import Sample
-    from harness.store import read_scores
 
     task = make_task(task_name, settings, runs)
     job = Job(
         task=task,
-        model=Model.parse(model_name, revision, dtype),
+        model=Model.parse(model_name, revision, dtype, trust),
         adapters=adapters,
         split=split,
         sample=Sample(sample, sample_seed) if sample is not None else None,
@@ -110,15 +126,28 @@ def run(
         settings=ModelSettings(registry.pairs(model_settings), model_config),
         runs=runs,
         run_dir=run_dir,
-        cache=not no_cache,
+        cache=spread.one_machine and not no_cache,
         choosing=_choosing(task, settings, runs, choose, Sample(choose_sample, sample_seed) if choose_sample else None),
     )
-    paths = perform(job, lambda line: click.echo(line, err=True))
+    with executor(spread, options, _say) as working:
+        paths = perform(job, _say, working)
+    _print(paths, as_json)
+
+
+def _print(paths: Sequence[Path], as_json: bool) -> None:
+    from harness import choice
+    from harness.report import run_table
+    from harness.store import read_scores
+
     if as_json:
         found = [{"run": str(path), "scores": read_scores(path), "chosen": choice.as_json(path)} for path in paths]
         click.echo(json.dumps(found, indent=2))
         return
-    click.echo("\n".join(run_table(path) for path in paths))
+    tell("\n".join(run_table(path) for path in paths))
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def _choosing(

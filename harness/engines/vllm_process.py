@@ -17,6 +17,9 @@ LOGPROBS = 128
 """Most tokens that vLLM reports log-probabilities of in one request; wider nodes are asked in parts."""
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The LoRA ranks that vLLM has kernels for; others run in the next larger one."""
+CPU_BLOCK = 32
+"""Tokens that the prefix cache takes or leaves as one on a CPU, where vLLM's own 128 miss most of what short prompts
+share, and its fast kernels want a multiple of 32."""
 ADAPTERS_AT_ONCE = 4
 """Adapters that may share a batch; further ones wait in the host's memory."""
 
@@ -65,6 +68,8 @@ def start_engine(checkpoint: Checkpoint, adapters: Sequence[Adapter], options: E
             arguments = EngineArgs(
                 model=str(checkpoint.folder),
                 dtype=checkpoint.dtype,
+                load_format="hf" if checkpoint.pickled else "safetensors",
+                trust_remote_code=checkpoint.trust.trust_remote_code,
                 max_model_len=options.max_model_len,
                 tensor_parallel_size=options.tensor_parallel,
                 gpu_memory_utilization=options.gpu_memory,
@@ -72,6 +77,7 @@ def start_engine(checkpoint: Checkpoint, adapters: Sequence[Adapter], options: E
                 # Seeded draws fail on a CPU while a prompt is read in pieces: its generators cannot be set back.
                 enable_chunked_prefill=not current_platform.is_cpu(),
                 enable_prefix_caching=True,
+                block_size=CPU_BLOCK if current_platform.is_cpu() else None,
                 max_logprobs=LOGPROBS,
                 enable_lora=bool(adapters),
                 max_loras=min(max(1, len(adapters)), ADAPTERS_AT_ONCE),

@@ -12,7 +12,7 @@ from harness.choice import Choosing, choosing
 from harness.errors import BadSetting
 from harness.evaluation import is_baseline
 from harness.grid.declared import Block, Grid, Pool, Settings, Shots, Stage
-from harness.model import DType, Model, ModelSettings
+from harness.model import DType, Model, ModelSettings, Trust
 from harness.signature import Sample
 from harness.task import Task
 from harness.tuning.recipe import Draw, Recipe, find_recipe, split_settings
@@ -123,13 +123,14 @@ def change(grid: Grid, changes: Changes) -> Grid:
     return replace(grid, blocks=tuple(blocks))
 
 
-def expand(grid: Grid, dtype: DType = "auto", runs: Path | None = None) -> list[Cell]:
-    """All cells, each once for its block, in the order of the lists. `runs` is where tasks find runs of earlier stages.
+def expand(grid: Grid, dtype: DType = "auto", runs: Path | None = None, trust: Trust | None = None) -> list[Cell]:
+    """All cells, each once for its block, in the order of the lists. `runs` is where tasks find runs of earlier stages,
+    `trust` holds for all models.
 
     Raises BadSetting, UnknownName or NotApplicable, in one line, for anything that can be known to be wrong without
     data and models.
     """
-    cells = [cell for block in grid.blocks for cell in _cells(block, dtype, runs)]
+    cells = [cell for block in grid.blocks for cell in _cells(block, dtype, runs, trust)]
     return list(dict.fromkeys(cells))
 
 
@@ -138,7 +139,7 @@ def said(settings: Settings) -> str:
     return ", ".join(f"{name}={_text(value)}" for name, value in settings.items())
 
 
-def _cells(block: Block, dtype: DType, runs: Path | None) -> Iterator[Cell]:
+def _cells(block: Block, dtype: DType, runs: Path | None, trust: Trust | None) -> Iterator[Cell]:
     where = f"block {block.name!r} of the grid" if block.name else f"the block of the grid on {block.task!r}"
     kind = registry.task_kind(block.task)
     if not block.model:
@@ -147,7 +148,7 @@ def _cells(block: Block, dtype: DType, runs: Path | None) -> Iterator[Cell]:
         raise BadSetting(f"{where} has both adapter and first; an adapter is what an earlier stage would make")
     start = () if block.first is None else (_stage(block.first, where),)
     adapters: list[Path | None] = [Path(folder) for folder in _once(block.adapter)]
-    models = [Model.parse(name, dtype=dtype) for name in _once(block.model)]
+    models = [Model.parse(name, dtype=dtype, trust=trust) for name in _once(block.model)]
     _check_choice(block, models, where)
     for model in models:
         if is_baseline(model):

@@ -9,14 +9,18 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 from harness.choice import Choice
 from harness.engines.encode import one_line
 from harness.errors import EngineStopped, HarnessError, InstanceFailed
-from harness.evaluation import Job, Settled, baseline, complete, is_baseline, is_owed, run_path, settle
+from harness.evaluation import Settled, baseline, complete, is_baseline, is_owed, run_path, settle
+from harness.executors import HERE, Executor
 from harness.grid.cells import Cell, Step
+from harness.job import Job
 from harness.loading import Base
 from harness.model import Adapter, EngineOptions, Model
 from harness.signature import Sample, describe, digest
@@ -81,26 +85,37 @@ class Contender(NamedTuple):
     adapter: Path | None
 
 
-def run_grid(cells: Sequence[Cell], how: How, say: Say, tune: Tune) -> Finished:
-    """Tune what is owed, then evaluate, one base model after another; never raises for a single cell's sake."""
+def run_grid(cells: Sequence[Cell], how: How, say: Say, tune: Tune, executor: Executor = HERE) -> Finished:
+    """Tune what is owed, then evaluate, one base model after another; never raises for a single cell's sake.
+
+    Workers, where the executor has any, make tunings at the same time that do not build on each other, and then
+    evaluate base models, or parts of the cells of one.
+    """
     tunings = Tunings(how, tune, say)
     done: dict[Cell, Settled | Failure] = {}
     groups: dict[Model, list[tuple[Cell, Path | None]]] = {}
     # By the model that is tuned, so that its tunings are neighbours; all of them before anything is loaded to answer,
     # so that an engine knows all its adapters when it starts, and never shares the memory with a training.
     places = {model: place for place, model in enumerate(dict.fromkeys(cell.model for cell in cells))}
-    for cell in sorted(cells, key=lambda cell: places[cell.model]):
+    ordered = sorted(cells, key=lambda cell: places[cell.model])
+    if executor is not HERE:
+        tunings.make_ahead(ordered, executor)
+    for cell in ordered:
         found = attempt(say, tunings.make, cell)
         if isinstance(found, Failure):
             say(f"{cell}: failed: {found.reason}")
             done[cell] = found
         else:
             groups.setdefault(found.model, []).append((cell, found.adapter))
-    starts, adapted = 0, _adapted(cells)
-    for model, group in groups.items():
-        made, started = _evaluate(model, group, how, say, model in adapted)
-        done |= made
-        starts += started
+    starts, adapted, most = 0, _adapted(cells), -(-executor.workers // max(1, len(groups)))
+    parts = [(model, part) for model, group in groups.items() for part in _parts(group, most)]
+    given = [(model, part, how, say, model in adapted) for model, part in parts]
+    for (_, part), made in zip(parts, executor.each(_evaluate, given), strict=True):
+        if isinstance(made, EngineStopped):
+            done |= dict.fromkeys((cell for cell, _ in part), Failure(str(made)))
+            continue
+        done |= made[0]
+        starts += made[1]
     return Finished(tuple(_outcome(cell, done[cell]) for cell in cells), starts)
 
 
@@ -140,37 +155,65 @@ class Tunings:
         self._say = say
         self._known: dict[tuple[Contender, Step], Contender | Failure] = {}
 
+    def make_ahead(self, cells: Sequence[Cell], executor: Executor) -> None:
+        """Tune at the same time what does not build on each other: the first steps of all cells, then the second."""
+        for depth in range(max((len(cell.steps) for cell in cells), default=0)):
+            owed: dict[Path, tuple[Contender, Step]] = {}
+            for cell in cells:
+                start = self._after(cell, depth)
+                if start is not None and len(cell.steps) > depth:
+                    out = attempt(_silent, _folder_of, start, cell.steps[depth], self._how)
+                    if isinstance(out, Path):
+                        owed.setdefault(out, (start, cell.steps[depth]))
+            given = [(*wanted, self._how, self._make, self._say) for wanted in owed.values()]
+            for wanted, found in zip(owed.values(), executor.each(_tune, given), strict=True):
+                self._known[wanted] = Failure(str(found)) if isinstance(found, EngineStopped) else found
+
     def make(self, cell: Cell) -> Contender:
         """Tune what is owed for the cell. Raises HarnessError if that failed, now or for another cell."""
         start = Contender(cell.model, cell.adapter)
         for step in cell.steps:
             if (start, step) not in self._known:
-                self._known[start, step] = attempt(self._say, self._tune, start, step)
+                self._known[start, step] = _tune(start, step, self._how, self._make, self._say)
             found = self._known[start, step]
             if isinstance(found, Failure):
                 raise HarnessError(found.reason)
             start = found
         return start
 
-    def _tune(self, start: Contender, step: Step) -> Contender:
-        tuning = _tuning(start, step)
-        out = _folder(tuning, self._how)
-        if not _is_made(out):
-            rows = "all rows" if step.draw.shots is None else f"{step.draw.shots} rows"
-            on = " + ".join(describe(task) for task in step.tasks)
-            self._say(f"{out}: tuning {start.model.name} on {rows} of {on}, seed {step.draw.seed}")
-        self._make(tuning, out, self._say, self._how.options.threads)
-        return _after(start, step, out)
+    def _after(self, cell: Cell, depth: int) -> Contender | None:
+        """What the first steps of a cell became; None if one of them is not made."""
+        start = Contender(cell.model, cell.adapter)
+        for step in cell.steps[:depth]:
+            found = self._known.get((start, step))
+            if not isinstance(found, Contender):
+                return None
+            start = found
+        return start
+
+
+def _tune(start: Contender, step: Step, how: How, make: Tune, say: Say) -> Contender | Failure:
+    return attempt(say, _tune_now, start, step, how, make, say)
+
+
+def _tune_now(start: Contender, step: Step, how: How, make: Tune, say: Say) -> Contender:
+    out = _folder_of(start, step, how)
+    if not _is_made(out):
+        rows = "all rows" if step.draw.shots is None else f"{step.draw.shots} rows"
+        on = " + ".join(describe(task) for task in step.tasks)
+        say(f"{out}: tuning {start.model.name} on {rows} of {on}, seed {step.draw.seed}")
+    make(_tuning(start, step), out, say, how.options.threads)
+    return _became(start, step, out)
 
 
 def tuned(cell: Cell, how: How) -> Contender | None:
     """What the cell's steps became; None if anything is still to tune."""
     start = Contender(cell.model, cell.adapter)
     for step in cell.steps:
-        out = _folder(_tuning(start, step), how)
+        out = _folder_of(start, step, how)
         if not _is_made(out):
             return None
-        start = _after(start, step, out)
+        start = _became(start, step, out)
     return start
 
 
@@ -178,7 +221,9 @@ def _tuning(start: Contender, step: Step) -> Tuning:
     return Tuning(step.tasks, start.model, step.recipe, step.draw, start.adapter)
 
 
-def _folder(tuning: Tuning, how: How) -> Path:
+def _folder_of(start: Contender, step: Step, how: How) -> Path:
+    """Where the model lies that a step makes, or will lie."""
+    tuning = _tuning(start, step)
     return how.tuned / tuning.tasks[0].name / digest(identity(tuning))
 
 
@@ -196,6 +241,21 @@ def attempt(say: Say, work: Callable[[*Given], T], *given: *Given) -> T | Failur
     except Exception as error:  # a library's or a task's own: this cell's, and not the end of all others
         say(traceback.format_exc())
         return Failure(f"{type(error).__name__}: {one_line(error)}", True)
+
+
+def _parts(group: Sequence[tuple[Cell, Path | None]], most: int) -> list[list[tuple[Cell, Path | None]]]:
+    """The cells of one model dealt out to at most so many workers, in their order. Cells that may come to one run stay
+    together: those with equal adapters, or baselines with the same seed."""
+    same: dict[object, list[tuple[Cell, Path | None]]] = {}
+    for cell, folder in group:
+        same.setdefault(_weights(folder) if folder else cell.seed, []).append((cell, folder))
+    dealt = list(same.values())
+    return [list(chain.from_iterable(dealt[first::most])) for first in range(min(most, len(dealt)))]
+
+
+def _weights(folder: Path) -> str:
+    file = folder / "adapter_model.safetensors"
+    return sha256(file.read_bytes()).hexdigest() if file.is_file() else str(folder)
 
 
 def _evaluate(
@@ -239,7 +299,7 @@ def _is_made(out: Path) -> bool:
     return (out / "harness.json").is_file()
 
 
-def _after(start: Contender, step: Step, out: Path) -> Contender:
+def _became(start: Contender, step: Step, out: Path) -> Contender:
     """What a step makes: an adapter for the same model, or another model."""
     if step.recipe.method == "full":
         return Contender(replace(start.model, name=str(out), revision=None), None)
