@@ -25,7 +25,7 @@ def main() -> None:
     given = parser.parse_args()
     with TemporaryDirectory() as name:
         folder = Path(name)
-        base = llama_58m(folder / "base", can_end=False)
+        base = llama_58m(folder / "base")
         adapters = [random_lora(folder / f"lora-{seed}", base, seed) for seed in range(given.adapters)]
         words = ["--task", "tallrec", "--model", f"vllm:{base}", "--sample", str(given.sample), "--no-cache"]
         named = [word for adapter in adapters for word in ("--adapter", str(adapter))]

@@ -5,43 +5,67 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import NamedTuple
 
 VOCABULARY = 32_000
+CONTEXT = 2048
+"""Tokens: as long as the prompts of LLM-TRSR are padded to."""
+SHARD = "4GB"
 
 
-def llama_58m(folder: Path, *, can_end: bool) -> Path:
-    """Write 58 million parameters in bfloat16 to a folder, if they are not there.
+class Shape(NamedTuple):
+    """Of a Llama: what decides how much it computes."""
 
-    Random weights do not end a text. With `can_end` the row of the end-of-sequence token in the output layer is made
-    large, so that most generations end at the first steps, as a tuned model's do.
+    layers: int
+    width: int
+    inner: int
+    """Width between the two halves of a feed-forward layer."""
+    heads: int
+
+
+SHAPES = MappingProxyType(
+    {"tiny": Shape(2, 64, 176, 2), "58m": Shape(8, 512, 1408, 8), "7b": Shape(32, 4096, 11_008, 32)}
+)
+"""By name; `7b` is LLaMA-7B's."""
+
+
+def llama(folder: Path, shape: Shape, device: str = "cpu") -> Path:
+    """Write a Llama of random weights in bfloat16, made on the device, to a folder, if none is there.
+
+    Random weights do not end a text.
     """
-    if (folder / "model.safetensors").exists():
+    if folder.exists():
         return folder
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, LlamaConfig
 
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
-        hidden_size=512,
-        intermediate_size=1408,
-        num_hidden_layers=8,
-        num_attention_heads=8,
-        num_key_value_heads=8,
-        max_position_embeddings=1024,
+        hidden_size=shape.width,
+        intermediate_size=shape.inner,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        max_position_embeddings=CONTEXT,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=0,
         tie_word_embeddings=False,
     )
-    model = LlamaForCausalLM(config).to(torch.bfloat16)
-    if can_end:
-        _lean_towards_the_end(model)
-    folder.mkdir(parents=True, exist_ok=True)
-    _tokenizer(folder)
-    model.save_pretrained(folder)
-    return folder
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    partial = folder.with_name(folder.name + ".partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    _tokenizer(partial)
+    model.save_pretrained(partial, max_shard_size=SHARD)
+    return partial.rename(folder)
+
+
+def llama_58m(folder: Path) -> Path:
+    """The model of most benchmarks: 58 million parameters."""
+    return llama(folder, SHAPES["58m"])
 
 
 def t5_77m(folder: Path) -> Path:
@@ -66,27 +90,6 @@ def t5_77m(folder: Path) -> Path:
     _tokenizer(folder)
     T5ForConditionalGeneration(config).save_pretrained(folder)
     return folder
-
-
-def parameters(folder: Path) -> int:
-    """How many weights the folder's model has."""
-    from safetensors.torch import load_file
-
-    return sum(int(weights.numel()) for weights in load_file(folder / "model.safetensors").values())
-
-
-def _lean_towards_the_end(model: Any) -> None:
-    """Make the final norm's output always have a common part, and the end token's row point along it."""
-    import torch
-
-    with torch.no_grad():
-        hidden = model.config.hidden_size
-        direction = torch.ones(hidden) / hidden**0.5
-        for layer in model.model.layers:
-            layer.mlp.down_proj.weight.mul_(0.1)
-            layer.self_attn.o_proj.weight.mul_(0.1)
-        model.model.embed_tokens.weight.add_((0.05 * direction).to(torch.bfloat16))
-        model.lm_head.weight[2] = (4 * direction).to(torch.bfloat16)
 
 
 def _tokenizer(folder: Path) -> None:

@@ -53,7 +53,7 @@ def main() -> None:
     )
     print("| engine | way | tokens a list | seconds a list | against free text |\n|---|---|---|---|---|")
     with TemporaryDirectory() as name:
-        checkpoint = resolve(Model("auto", str(llama_58m(Path(name) / "base", can_end=False))))
+        checkpoint = resolve(Model("auto", str(llama_58m(Path(name) / "base"))))
         for engine in given.engine or ("hf", "vllm"):
             loaded = {"hf": load_hf, "vllm": load_vllm}[engine](checkpoint, [], EngineOptions(threads=given.threads))
             try:
