@@ -75,7 +75,9 @@ stress: install
 
 bench: install
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.stream
+	$(BIN)/python -m benchmarks.ray_records
 	$(BIN)/python -m benchmarks.grid
 	$(BIN)/python -m benchmarks.spelling
 	$(BIN)/python -m benchmarks.pointwise
@@ -91,7 +93,7 @@ lock:
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install --disable-pip-version-check --quiet uv
 	cp requirements/$(LOCK).txt $(VENV)/lock/resolved.txt  # uv keeps the versions that it finds here where it can
-	$(VENV)/lock/bin/uv pip compile pyproject.toml --extra $(LOCK) --extra baselines --extra quantized --extra dev --quiet \
+	$(VENV)/lock/bin/uv pip compile pyproject.toml --extra $(LOCK) --extra baselines --extra quantized --extra ray --extra dev --quiet \
 		--python-version 3.11 --python-platform x86_64-manylinux_2_35 --override requirements/overrides-$(LOCK).txt \
 		--no-annotate --no-header -o $(VENV)/lock/resolved.txt
 	{ sed -n 1p requirements/$(LOCK).txt; sed 's/+cpu$$//' $(VENV)/lock/resolved.txt; } > $(VENV)/lock/whole.txt

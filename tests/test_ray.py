@@ -118,20 +118,22 @@ def test_a_real_model_scores_within_its_tolerance(ray: Crew, tmp_path: Path) -> 
 
 
 def test_a_killed_worker_costs_what_it_had_not_answered(ray: Crew, heard: list[str], tmp_path: Path) -> None:
-    """Killed in the middle of its share, a worker is replaced; what it had sent is not asked again."""
+    """A worker that is killed when some of its share is on record is replaced; that part is not asked again."""
     task, model = Lots(count=640), watched.folder(tmp_path / "m", pause="0.004")
     killed: list[str] = []
 
-    def kill(record_file: Path) -> None:
+    path = tmp_path / "run"
+
+    def kill() -> None:
         while not killed:
-            asked = Counter(pid for pid, _, _ in watched.lines(model / "asked"))
-            if record_file.exists() and len(record_file.read_bytes().splitlines()) > 100 and len(asked) == 2:
-                killed.append(min(asked))
+            kept = by_id(path)
+            sent = [pid for pid, name, _ in watched.lines(model / "asked") if name in kept]
+            if sent:
+                killed.append(sent[0])
                 os.kill(int(killed[0]), signal.SIGKILL)
             time.sleep(0.02)
 
-    path = tmp_path / "run"
-    killer = threading.Thread(target=kill, args=[path / "records.jsonl"], daemon=True)
+    killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     assert run(task, f"watched:{model}", tmp_path, ray, run_dir=path) == path
     killer.join(timeout=10)

@@ -5,6 +5,7 @@ Every trap here is real: it writes a file where it goes off, and each of them is
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pickle
@@ -314,6 +315,7 @@ def test_a_chat_template_reads_and_changes_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # vLLM leaves a socket open where it cannot load a model
 def test_vllm_opens_the_files_that_were_looked_at(tmp_path: Path, trap: Trap) -> None:
     """Safetensors and no pickle beside them; pickles where they are allowed, and then no trap among them."""
     vllm = pytest.importorskip("harness.engines.vllm")
@@ -345,4 +347,5 @@ def test_vllm_opens_the_files_that_were_looked_at(tmp_path: Path, trap: Trap) ->
     torch.save({**weights, "trap": trap}, base / "pytorch_model.bin")
     with pytest.raises(BadModel, match="vLLM cannot load"):
         answers(base, allowing)
+    gc.collect()
     assert not trap.place.exists()
