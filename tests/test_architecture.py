@@ -29,7 +29,19 @@ LAYERS += [
     "checkpoint",
     "data",
 ]
-LAYERS += ["choice", "progress", "report", "loading", "machine", "job", "answering", "executors", "evaluation", "grid", "cli"]
+LAYERS += [
+    "choice",
+    "progress",
+    "report",
+    "loading",
+    "machine",
+    "job",
+    "answering",
+    "executors",
+    "evaluation",
+    "grid",
+    "cli",
+]
 HEAVY = {"torch", "vllm", "transformers", "recbole", "datasets", "peft", "ray"}
 HOMES = {
     "torch": {"base", "making", "probing", "scratch", "training", "transformers", "vllm", "weights", "writing"},

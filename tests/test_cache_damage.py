@@ -111,7 +111,7 @@ def test_a_hundred_kills_leave_nothing_wrong(tmp_path: Path) -> None:
 
 def test_it_is_cleared_and_verified_while_others_use_it(tmp_path: Path) -> None:
     path = tmp_path / "r.sqlite"
-    worker = work(path, "a", 80)
+    worker = work(path, "a", 400)  # so many that it still writes when all is cleared
     steps_of(worker, 10)
     removed = [clear(path), verify(path).spoilt, clear(path), state(path).kinds.keys() - {"Text"}]
     assert removed[0]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from harness.errors import BadData
 from harness.exposure import Coverage
 from harness.metrics import NDCG, Answer, HitRate, MeanMetric, Metric
 from harness.paired import contrast, holm
@@ -188,7 +189,7 @@ def test_no_two_rows_are_called_the_same(tmp_path: Path) -> None:
     }
 
 
-def test_a_damaged_run_costs_the_marks_and_not_the_table(tmp_path: Path) -> None:
+def test_damaged_records_cost_the_marks_and_damaged_scores_the_table(tmp_path: Path) -> None:
     runs = paths(tmp_path, [around(0.5, 1), around(0.9, 2)])
     lines = (runs[0] / "records.jsonl").read_text().splitlines(keepends=True)
     (runs[0] / "records.jsonl").write_text("".join(lines[:-1]))
@@ -196,7 +197,8 @@ def test_a_damaged_run_costs_the_marks_and_not_the_table(tmp_path: Path) -> None
     assert [line.cells["NDCG@5"].place for line in found.lines] == ["best", "second"]
     assert any(note.startswith("Nothing is compared: ") for note in found.notes)
     (runs[1] / "scores.json").write_text("{")
-    assert {line.name: line.cells["NDCG@5"].why for line in made(tmp_path).lines} == {"m0": "", "m1": "not complete"}
+    with pytest.raises(BadData, match=r"scores.json: not as this harness wrote it"):
+        made(tmp_path)
 
 
 def test_a_table_of_partial_runs_has_its_rows_everywhere(tmp_path: Path) -> None:

@@ -329,7 +329,9 @@ def test_a_server_that_comes_back_as_another_one_ends_the_run(ask: Ask, server: 
 
 
 SCRIPT = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts a job in the background may have it ignored
 from harness.engines.remote import load
 from harness.engines.remote_look import look
 from harness.model import EngineOptions, Model

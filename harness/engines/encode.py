@@ -11,7 +11,6 @@ probability is exact for the canonical tokenisation of the joined text.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -286,10 +285,11 @@ class Encoder:
 
 
 def _core(tokenizer: Any) -> Any:
-    """The tokenizer of the library below, where there is one, so that it neither cuts nor pads: its file may say so."""
+    """The tokenizer of the library below, where there is one. Its file may say that it cuts or pads: not here, and
+    transformers says both anew whenever it is called."""
     if not getattr(tokenizer, "is_fast", False):
         return None
-    core = copy.deepcopy(tokenizer.backend_tokenizer)
+    core = tokenizer.backend_tokenizer
     core.no_truncation()
     core.no_padding()
     return core
