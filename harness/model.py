@@ -90,7 +90,9 @@ class EngineOptions:
     max_model_len: int | None = knob(None, "longest prompt and answer in tokens; default: what the model allows", low=1)
     batch_tokens: int = knob(8192, "tokens that transformers puts into one forward pass", low=1)
     tensor_parallel: int = knob(1, "devices that share one copy of the model (vLLM)", low=1)
-    data_parallel: int = knob(1, "copies of the model, each a worker on a Ray of this machine with devices of its own", low=1)
+    data_parallel: int = knob(
+        1, "copies of the model: workers on a Ray of this machine, with devices of their own", low=1
+    )
     gpu_memory: float = knob(0.9, "share of the GPU's memory that vLLM takes", low=0.05, high=1)
     kv_cache_gib: int = knob(2, "memory for vLLM's key-value cache on a CPU, in GiB", low=1)
     structured: int = knob(

@@ -71,7 +71,7 @@ class Instructions(Task):
     def _rows(self) -> Sequence[Row]:
         try:
             rows = [Row(row["instruction"], row.get("input", ""), row["output"]) for row in json.loads(self._content)]
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise BadData(f"{self.file} is not a JSON list of objects with instruction, input and output") from None
         if not all(isinstance(text, str) for row in rows for text in row) or not all(row.output for row in rows):
             raise BadData(f"{self.file} has a row whose instruction, input or output is no text, or no output")

@@ -143,7 +143,7 @@ def _read(path: Path) -> Mapping[str, str]:
             row = json.loads(line)
             found[row["id"]] = row["text"]
             right = isinstance(row["text"], str) and isinstance(row["id"], str)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             right = False
         if not right:
             raise BadData(f'{path}, line {number}: expected {{"id": ..., "text": ...}}, found {line[:80]!r}')

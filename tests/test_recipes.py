@@ -90,7 +90,8 @@ def test_a_recipe_file_is_read_like_the_task_s_own(tmp_path: Path, capsys: pytes
     shown = tmp_path / "shown.toml"
     shown.write_text(capsys.readouterr().out)
     assert find_recipe(Shelf(), {}, shown) == Recipe(rank=4, epochs=9)
-    for content, said in (("rank = 4\n", "rank stands outside a table"), ("[a\n", "is not TOML")):
+    said_of = {"rank = 4\n": "rank stands outside a table", "[a\n": "is not TOML", "": "mine.toml holds no recipe"}
+    for content, said in said_of.items():
         file.write_text(content)
         with pytest.raises(BadSetting, match=said):
             find_recipe(Shelf(), {}, file)

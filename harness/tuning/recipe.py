@@ -80,6 +80,8 @@ def find_recipe(task: Task, given: Mapping[str, str], file: Path | None = None) 
     """
     where = f"the recipe of task {task.name!r}" if file is None else str(file)
     tables = task.recipes if file is None else read_recipes(_read(file), where)
+    if not tables and file is not None:
+        raise BadSetting(f"{file} holds no recipe; give it a table of settings for each budget")
     if not tables:
         raise NotApplicable(f"task {task.name!r} brings no recipe; give a file with --recipe")
     chosen = dict(given)

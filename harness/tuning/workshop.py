@@ -135,6 +135,6 @@ def _finished(out: Path, wanted: str) -> dict[str, Any] | None:
         if found["digest"] == wanted:
             shutil.rmtree(out.with_name(out.name + ".partial"), ignore_errors=True)
             return found
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         pass
     raise StaleRun(f"{out} exists and holds something else; choose another --out, or delete it")
