@@ -184,6 +184,11 @@ def _download(model: Model) -> Path:
         raise BadModel(f"{model.name} is not in the local cache and {why}; give a folder, or download it") from error
     except Exception as error:  # network and disk have many ways to fail
         raise BadModel(f"{model.name} cannot be downloaded: {' '.join(str(error).split())[:200]}") from error
+    if not any(folder.glob("*.safetensors")) and not model.trust.allow_pickle:
+        raise BadModel(
+            f"{model.name} has no safetensors on the hub; if its weights are pickles, which may run code when they are "
+            "read, say --allow-pickle"
+        )
     return folder
 
 

@@ -162,6 +162,7 @@ def complete(job: Job, contestant: Contestant, say: Callable[[str], None], execu
         if scores is not None and scores["instances"] == len(run.done):  # else records were lost since
             say(f"{path} is complete already")
             return path
+        run.reopen()
         if run.done:
             say(f"{path}: going on after {len(run.done)} instances")
         try:

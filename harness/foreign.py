@@ -48,18 +48,27 @@ def code_of(folder: Path, name: str, trust: Trust) -> list[Path]:
         for key, value in _kernels(content):
             raise BadModel(f"{file} of {name} takes code from the hub ({key} is {value!r}); delete {key} from it")
     mapped = {file: content["auto_map"] for file, content in coded.items() if content.get("auto_map")}
+    if "config.json" in mapped and not trust.trust_remote_code and _is_known(coded["config.json"]):
+        del mapped["config.json"]
     if not mapped:
         return []
     if not trust.trust_remote_code:
         raise BadModel(
             f"{name} has Python code of its own (auto_map in {next(iter(mapped))}), which could do anything; read it, "
-            "then say --trust-remote-code, or delete auto_map if transformers knows the architecture"
+            "then say --trust-remote-code"
         )
     for file, classes in mapped.items():
         if abroad := next((said for said in _texts(classes) if "--" in said), None):
             where = abroad.partition("--")[0]
             raise BadModel(f"{file} of {name} takes its code from {where}; put that code into {folder}, and name it so")
     return sorted(path for path in folder.rglob("*.py") if path.is_file())
+
+
+def _is_known(config: dict[str, Any]) -> bool:
+    """Whether transformers has this kind of model itself, and so leaves code beside it alone where none may run."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    return config.get("model_type") in CONFIG_MAPPING_NAMES
 
 
 def _kernels(content: Any) -> Iterator[tuple[str, str]]:

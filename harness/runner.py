@@ -198,10 +198,10 @@ def answers(
         raise _twice(task, split, name)
 
 
-def keep(answered: Iterable[Record], run: Run, progress: Progress | None = None) -> None:
+def keep(answered: Iterable[Record], run: Run, progress: Progress | None = None, patience: int = PATIENCE) -> None:
     """Put answers on record as they come.
 
-    Raises NothingAnswered, and records nothing, if the first `PATIENCE` instances or all there are fail.
+    Raises NothingAnswered, and records nothing, if the first `patience` instances or all there are fail.
     """
     failures: list[Record] = []
     hopeful = bool(run.done)
@@ -209,7 +209,7 @@ def keep(answered: Iterable[Record], run: Run, progress: Progress | None = None)
         hopeful = hopeful or record.failure is None
         if not hopeful:
             failures.append(record)
-            if len(failures) >= PATIENCE:
+            if len(failures) >= patience:
                 break
             continue
         for held in (*failures, record):

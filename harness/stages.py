@@ -26,6 +26,8 @@ class Stage:
 
     path: Path
     manifest: Mapping[str, Any]
+    instances: int
+    """How many it has answers to."""
 
     @property
     def name(self) -> str:
@@ -51,7 +53,13 @@ class Stage:
         return digest.hexdigest()[:12]
 
     def _read(self, part: Callable[[Record], T]) -> Mapping[str, T]:
-        return {record.id: part(record) for record in records(self.path)}
+        found = {record.id: part(record) for record in records(self.path)}
+        if len(found) != self.instances:
+            raise StaleRun(
+                f"{self.path} has {len(found)} records, and its scores are of {self.instances}; give the command that "
+                "made it again"
+            )
+        return found
 
 
 def find_stage(runs: Path, task: str, digest: str, make: str) -> Stage:
@@ -80,7 +88,7 @@ def stage(path: Path, task: str) -> Stage:
         raise StaleRun(f"{path} is not complete; give the command that made it again, and it goes on")
     if "not_applicable" in scores:
         raise StaleRun(f"{path} holds no answers: {scores['not_applicable']}")
-    return Stage(path, manifest)
+    return Stage(path, manifest, scores["instances"])
 
 
 def agree(stage: Stage, wanted: Mapping[str, Any], make: str) -> None:

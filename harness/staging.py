@@ -1,4 +1,4 @@
-"""Files that belong together, such as the tables of a report: all of them are put in place, or none."""
+"""Files that belong together, such as the tables of a report: none is put in place before all are made."""
 
 from __future__ import annotations
 

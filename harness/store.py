@@ -17,7 +17,7 @@ import os
 import platform
 from array import array
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from errno import ENOSPC
@@ -33,6 +33,7 @@ from harness.errors import BadData, HarnessError, StaleRun
 from harness.seal import seal, unsealed
 
 SCHEMA = 1
+RECORDS = "records.jsonl"
 HOLDER = ".holder"
 """Names the process that has the lock; looked at only while somebody has it."""
 _BLOCK = 1 << 20
@@ -116,11 +117,16 @@ class Run:
         with plain_disk_errors(self.path):
             if self._lines is None:
                 # Unbuffered: after a full disk there is nothing left over that closing would try to write again.
-                self._lines = (self.path / "records.jsonl").open("ab", buffering=0)
+                self._lines = (self.path / RECORDS).open("ab", buffering=0)
             line = record.line()
             while line:
                 line = line[self._lines.write(line) :]
         self.done.add(record.id)
+
+    def reopen(self) -> None:
+        """What was complete is not any more: its scores are not those of its records."""
+        with plain_disk_errors(self.path):
+            (self.path / "scores.json").unlink(missing_ok=True)
 
     def note_session(self, session: Mapping[str, Any]) -> None:
         with plain_disk_errors(self.path):
@@ -145,20 +151,22 @@ class Run:
                     self._lines.close()
         finally:
             self._lines = None
-            if self._lock.is_locked:
-                if self._created:
+            try:
+                if self._lock.is_locked:
                     self._tidy()
-                (self.path / HOLDER).unlink(missing_ok=True)
-            self._lock.release()
+            finally:
+                self._lock.release()
 
     def _tidy(self) -> None:
-        """Remove what this process made, if nothing came of it; the lock is still held."""
-        if any((self.path / name).exists() for name in ("records.jsonl", "scores.json")):
-            return
-        for name in ("run.json", "sessions.jsonl", HOLDER, ".lock"):
-            (self.path / name).unlink(missing_ok=True)
-        if not any(self.path.iterdir()):
-            self.path.rmdir()
+        """Remove what is of this process alone: all that it made, if nothing came of it. The lock is still held."""
+        with suppress(OSError):  # a folder that cannot be written now, or into which somebody has just come
+            (self.path / HOLDER).unlink(missing_ok=True)
+            if not self._created or any((self.path / name).exists() for name in (RECORDS, "scores.json")):
+                return
+            for name in ("run.json", "sessions.jsonl", ".lock"):
+                (self.path / name).unlink(missing_ok=True)
+            if not any(self.path.iterdir()):
+                self.path.rmdir()
 
     def __enter__(self) -> Run:
         return self
@@ -169,6 +177,9 @@ class Run:
     def _claim(self) -> None:
         card = self.path / "run.json"
         if not card.exists():
+            if any((self.path / name).exists() for name in (RECORDS, "scores.json")):
+                why = "holds answers, and no run.json that says to what; delete the directory, or choose another"
+                raise StaleRun(f"{self.path} {why}")
             write_json(card, self.manifest, sealed=True)
             self._created = True
             return
@@ -179,7 +190,7 @@ class Run:
 
     def _recover(self) -> None:
         """Cut a torn tail and learn what is done."""
-        lines = self.path / "records.jsonl"
+        lines = self.path / RECORDS
         if not lines.exists():
             return
         _cut_torn_tail(lines)
@@ -192,7 +203,7 @@ def records(path: Path) -> Iterator[Record]:
 
     BadData: a line is no record, was altered, or is a second one of its instance; the last comes at the end.
     """
-    lines = path / "records.jsonl"
+    lines = path / RECORDS
     if not lines.exists():
         return
     seen = array("q")  # eight bytes an instance
@@ -222,14 +233,14 @@ def read_sessions(path: Path) -> list[dict[str, Any]]:
     if not sessions.exists():
         return []
     whole = [line for line in sessions.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    return [_read_object(line, f"{sessions}, line {number}") for number, line in enumerate(whole, 1)]
+    return [_read_object(line, f"{sessions}, line {number}", "delete it") for number, line in enumerate(whole, 1)]
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a run directory. StaleRun: there is none of this version; BadData: it was altered."""
     card = path / "run.json"
     try:
-        found = _read_object(card.read_bytes(), str(card))
+        found = _read_object(card.read_bytes(), str(card), f"delete {path}")
     except (FileNotFoundError, NotADirectoryError):
         raise StaleRun(f"{path} is not a run directory: it has no run.json") from None
     identity = found.get("identity")
@@ -242,7 +253,7 @@ def read_scores(path: Path) -> dict[str, Any] | None:
     """The scores of a complete run; None if anything is still owed. BadData: they cannot be read."""
     scores = path / "scores.json"
     try:
-        return _read_object(scores.read_bytes(), str(scores))
+        return _read_object(scores.read_bytes(), str(scores), "delete it")
     except FileNotFoundError:
         return None
 
@@ -269,14 +280,14 @@ def plain_disk_errors(path: Path) -> Iterator[None]:
         raise HarnessError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _read_object(content: bytes, where: str) -> dict[str, Any]:
+def _read_object(content: bytes, where: str, remedy: str) -> dict[str, Any]:
     """A JSON object, with its checksum looked at. BadData: it is none, or was altered."""
     try:
         found = json.loads(unsealed(content))
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise BadData(f"{where}: not as this harness wrote it; delete it and give the command of the run again")
+        raise BadData(f"{where}: not as this harness wrote it; {remedy} and give the command of the run again")
     return found
 
 

@@ -45,12 +45,12 @@ def weights(folder: Path, name: str, trust: Trust) -> list[Path]:
             if path.suffix == ".safetensors":
                 header(path)
         return found
-    found = _listed(folder, name, ".bin", "pytorch_model*.bin", "pytorch_model.bin.index.json")
-    if not found:
+    pickles = sorted(folder.glob("pytorch_model*.bin*"))
+    if not pickles:
         raise BadModel(f"{name} has no weights: neither *.safetensors nor pytorch_model*.bin is in {folder}")
     if not trust.allow_pickle:
-        raise BadModel(f"the weights of {name} are pickles ({found[0].name}), {PICKLES}")
-    return found
+        raise BadModel(f"the weights of {name} are pickles ({pickles[0].name}), {PICKLES}")
+    return _listed(folder, name, ".bin", "pytorch_model*.bin", "pytorch_model.bin.index.json")
 
 
 def are_pickles(weights: Sequence[Path]) -> bool:
@@ -69,6 +69,8 @@ def _listed(folder: Path, name: str, suffix: str, pattern: str, index: str) -> l
         # A loader opens whatever stands here: a file elsewhere, or a pickle among safetensors.
         if not isinstance(shard, str) or not is_file_name(shard) or not shard.endswith(suffix):
             raise BadModel(f"{index} of {name} names {shard!r} as weights, which is no {suffix} file of its own folder")
+    if (folder / (whole := index.removesuffix(".index.json"))).is_file() and whole not in shards.values():
+        raise BadModel(f"{folder} holds {whole} and {index}, and loaders differ in which they take; delete one of them")
     found = [folder / shard for shard in sorted(set(shards.values()))]
     if missing := [path.name for path in found if not path.is_file()]:
         raise BadModel(f"the weights of {name} are incomplete: {missing[0]} is missing in {folder}")

@@ -48,6 +48,7 @@ HOMES = {
     "transformers": {
         "base",
         "encode",
+        "foreign",
         "probing",
         "scratch",
         "tiny",

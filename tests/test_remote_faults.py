@@ -159,6 +159,41 @@ def test_a_busy_server_fails_nobody(ask: Ask, server: OpenServer) -> None:
     assert ask(45, concurrency=2) == right(45)
 
 
+def test_a_question_that_is_put_off_for_good_fails_alone(ask: Ask, server: OpenServer) -> None:
+    """Hosted services say 429 to what is larger than one may send in a minute; that never changes."""
+    server.fault = lambda number, body: status(429, "too large") if body["prompt"] == "film 0" else None
+    first, *others = ask(4, concurrency=2, patience=0.5)
+    assert others == right(4)[1:]
+    assert isinstance(first, RequestFailed)
+    assert "too large" in str(first)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_a_question_that_never_works_fails_alone_when_it_is_the_only_one(
+    ask: Ask, server: OpenServer, concurrency: int
+) -> None:
+    """As after a run was killed that owed just this one: the server is asked next to nothing."""
+    server.fault = lambda number, body: status(500) if body["prompt"] == "film 0" else None
+    (reply,) = ask(1, concurrency)
+    assert isinstance(reply, RequestFailed)
+    assert {body["prompt"] for body in server.bodies} == {"film 0", "Hi"}
+
+
+def test_a_parameter_that_the_server_does_not_know_ends_the_run(ask: Ask, server: OpenServer) -> None:
+    said = {"error": {"message": "use max_completion_tokens", "code": "unsupported_parameter"}}
+    server.fault = lambda number, body: lambda handler: handler.answer(said, 400, None)
+    with pytest.raises(BadModel, match="does not take what all requests have: 400 Bad Request, use max_completion"):
+        ask(3)
+
+
+def test_half_a_character_is_no_traceback(ask: Ask, server: OpenServer) -> None:
+    answer = {"choices": [{"text": "a\ud83d", "finish_reason": "stop"}]}
+    server.fault = lambda number, body: lambda handler: handler.answer(answer, 200, None)
+    (reply,) = ask(1)
+    assert isinstance(reply, Text)
+    assert reply.text == "a?"
+
+
 @pytest.mark.parametrize("fault", [status(500), status(429), content(b"{"), hang_up, hang])
 def test_a_server_that_answers_nobody_ends_the_run(ask: Ask, server: OpenServer, fault: Fault) -> None:
     server.fault = lambda number, body: fault
@@ -317,10 +352,11 @@ def test_a_run_goes_on_after_its_server_was_away_for_too_long(server: OpenServer
     assert not any(record.failure for record in records(tmp_path / "cut"))
 
 
-def test_a_server_that_comes_back_as_another_one_ends_the_run(ask: Ask, server: OpenServer) -> None:
+@pytest.mark.parametrize("gone", [hang_up, status(502), status(503)])
+def test_a_server_that_comes_back_as_another_one_ends_the_run(ask: Ask, server: OpenServer, gone: Fault) -> None:
     def swap(handler: Handler) -> None:
         server.cards = [{**server.cards[0], "root": "/models/another"}]
-        hang_up(handler)
+        gone(handler)
 
     server.fault = lambda number, body: swap if number == 5 else None
     with pytest.raises(BadModel, match="came back as another one: tiny was /models/tiny"):

@@ -22,6 +22,7 @@ from harness.checkpoint import resolve, resolve_adapter
 from harness.cli import main
 from harness.engines.encode import Encoder, load_tokenizer
 from harness.engines.transformers import load
+from harness.engines.weights import load_weights
 from harness.errors import BadModel
 from harness.model import EngineOptions, Model, Trust
 from harness.types import Choose, Key, Scores
@@ -233,6 +234,29 @@ def test_code_of_a_model_runs_only_if_that_is_said(
     assert trap.place.is_dir()
 
 
+def test_code_beside_a_model_that_the_library_knows_is_left_alone(base: Path, trap: Trap, tmp_path: Path) -> None:
+    """Many models of the hub still have the code that they came with."""
+    plain = resolve(Model("hf", str(base)))
+    with_code(base, trap.place, "config.json")
+    edit(base / "config.json", model_type="llama", architectures=["LlamaForCausalLM"])
+    left = resolve(Model("hf", str(base)))
+    assert left.architecture == plain.architecture
+    assert type(load_weights(left, load_tokenizer(left))).__module__.startswith("transformers.")
+    assert not trap.place.exists()
+
+
+def test_two_kinds_of_whole_weights_are_refused(base: Path) -> None:
+    """transformers takes the single file, others the index: the digest could cover but one of them."""
+    whole = base / "model.safetensors"
+    shutil.copy(whole, base / "model-00001-of-00001.safetensors")
+    index = {"weight_map": {"model.embed_tokens.weight": "model-00001-of-00001.safetensors"}}
+    (base / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(BadModel, match=r"holds model.safetensors and model.safetensors.index.json"):
+        resolve(Model("hf", str(base)))
+    whole.unlink()
+    assert resolve(Model("hf", str(base)))
+
+
 def test_code_that_runs_is_part_of_the_weights(base: Path, trap: Trap) -> None:
     trusting = Model("hf", str(base), trust=Trust(trust_remote_code=True))
     plain = resolve(trusting).digest
@@ -259,7 +283,8 @@ def test_code_from_elsewhere_is_refused_whatever_is_said(base: Path, trust: Trus
     edit(base / "config.json", attn_implementation="sdpa", text_config={"_attn_implementation": "a:b"})
     with pytest.raises(BadModel, match="takes code from the hub"):
         resolve(model)
-    edit(base / "config.json", text_config={}, auto_map={"AutoModelForCausalLM": "some/body--own.OwnForCausalLM"})
+    auto_map = {"AutoModelForCausalLM": "some/body--own.OwnForCausalLM"}
+    edit(base / "config.json", text_config={}, auto_map=auto_map, model_type="own-kind-of-llama")
     found = "takes its code from some/body; put that code" if trust.trust_remote_code else "has Python code of its own"
     with pytest.raises(BadModel, match=found):
         resolve(model)

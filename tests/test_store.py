@@ -230,11 +230,23 @@ def harmless(before: Any, after: Any) -> bool:
 
 def test_a_second_record_of_an_instance_is_an_error_that_names_it(written: Path, tmp_path: Path) -> None:
     lines = (written / "records.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "run.json").write_bytes((written / "run.json").read_bytes())
     (tmp_path / "records.jsonl").write_bytes(b"".join([*lines, lines[1]]))
     with pytest.raises(BadData, match=r"records.jsonl, line 4: a second record of instance 'id 1'"):
         list(records(tmp_path))
     with pytest.raises(BadData, match="line 4"):
         Run.open(tmp_path, manifest())
+
+
+def test_records_without_a_manifest_are_nobodys(written: Path, tmp_path: Path) -> None:
+    """Else whoever came next, another model say, would be told that all is answered."""
+    for name in ("records.jsonl", "scores.json"):
+        path = tmp_path / name
+        path.mkdir()
+        (path / name).write_bytes((written / name).read_bytes())
+        with pytest.raises(StaleRun, match="holds answers, and no run"):
+            Run.open(path, manifest("bbb"))
+        assert (path / name).exists()
 
 
 def test_who_holds_a_run_is_said(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from harness.errors import BadModel, EngineStopped, HarnessError, RequestFailed
 
 T = TypeVar("T")
 Body = Mapping[str, Any]
+AWAY = (502, 503, 504)
+"""Somebody in front says that the server itself is not there: it may come back as another one."""
 TRIES = 6
 """How often a request may fail while the server answers others."""
 FIRST_WAIT, LONGEST_WAIT = 0.25, 10.0
@@ -98,10 +100,11 @@ class Line:
                     await self._wait(trouble, attempt, began)
                     answered = self._answers > seen
                     if not answered and (trouble.own or self._silent(began) >= self._patience):
-                        answered = await self._is_there()
+                        answered = await self._is_there(path, body)
                     if not answered and self._silent(began) >= self._patience:
                         raise self._stopped(trouble) from None
-                    faults += answered and trouble.own
+                    # Busy for one question alone, and for so long, is a refusal: it is too large, say.
+                    faults += answered and (trouble.own or time.monotonic() - began >= self._patience)
                     if faults >= TRIES:
                         why = f"the server answers others, but this request failed {TRIES} times: {trouble}"
                         raise RequestFailed(why) from None
@@ -131,15 +134,15 @@ class Line:
         longest = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(attempt, 10))
         await asyncio.sleep(min(longest * random.uniform(0.5, 1.0), max(0.0, self._patience - self._silent(began))))
 
-    async def _is_there(self) -> bool:
-        """Whether the server answers what it has answered before."""
-        if self._good is None:
+    async def _is_there(self, path: str, body: Body | None) -> bool:
+        """Whether the server answers what it has answered before; or, before it has, next to nothing."""
+        if body is None:
             return False
-        path, body, read = self._good
+        good, known, read = self._good or (path, _least(body), lambda answer: answer)
         try:
             async with asyncio.timeout(max(1.0, self._patience / 4)):
                 await self._turn()
-                await self._attempt(path, {**body, "max_tokens": 1}, read)
+                await self._attempt(good, {**known, "max_tokens": 1}, read)
         except (Trouble, TimeoutError):
             return False
         except RequestFailed:
@@ -149,18 +152,20 @@ class Line:
     async def _attempt(self, path: str, body: Body | None, read: Callable[[Any], T]) -> T:
         try:
             async with asyncio.timeout(self._limit):
-                request = self._client.build_request("GET" if body is None else "POST", f"{self.url}/{path}", json=body)
-                response = await self._client.send(request, stream=True)
+                response = await self._client.send(self._request(path, body), stream=True)
                 try:
                     content = await content_of(response)
                 finally:
                     await response.aclose()
         except TimeoutError:
+            self._breaks += 1
             raise Trouble(f"no answer within {self._limit:g} s", own=True) from None
         except httpx.RequestError as error:
             self._breaks += 1
             unreachable = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
             raise Trouble(self._hide(_transport(error)), own=not unreachable) from None
+        if response.status_code in AWAY:
+            self._breaks += 1
         try:
             made = judge(response, content, read, self._hide)
         except Wrong as wrong:
@@ -172,6 +177,12 @@ class Line:
         if body is not None:
             self._good = path, body, read
         return made
+
+    def _request(self, path: str, body: Body | None) -> httpx.Request:
+        try:
+            return self._client.build_request("GET" if body is None else "POST", f"{self.url}/{path}", json=body)
+        except ValueError as error:  # half a character, say
+            raise RequestFailed(f"this question cannot be written as JSON: {one_line(error)}") from None
 
     def _answered(self, path: str) -> None:
         """That it lists its models does not say that the one behind them still answers."""
@@ -244,13 +255,25 @@ class Inbox(Generic[T]):
 
 def _client(url: str, key: str | None, concurrency: int, limit: float) -> httpx.AsyncClient:
     headers = {"User-Agent": "llmrec-harness"} | ({"Authorization": f"Bearer {key}"} if key else {})
-    return httpx.AsyncClient(
-        headers=headers,
-        timeout=httpx.Timeout(limit, connect=min(CONNECT, limit)),
-        limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
-        trust_env=httpx.URL(url).host not in LOCAL,  # a proxy from the environment does not know this machine
-        follow_redirects=False,
-    )
+    try:
+        return httpx.AsyncClient(
+            headers=headers,
+            timeout=httpx.Timeout(limit, connect=min(CONNECT, limit)),
+            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+            trust_env=httpx.URL(url).host not in LOCAL,  # a proxy from the environment does not know this machine
+            follow_redirects=False,
+        )
+    except (ImportError, ValueError, httpx.InvalidURL):
+        # Whatever it says may hold the proxy's password.
+        raise BadModel("the proxy that the environment names cannot be used; unset it, or set NO_PROXY") from None
+
+
+def _least(body: Body) -> Body:
+    """A question like this one that every server can answer."""
+    if "messages" in body:
+        return {"model": body["model"], "messages": [{"role": "user", "content": "Hi"}]}
+    prompt = body.get("prompt")
+    return {"model": body["model"], "prompt": prompt[:1] if isinstance(prompt, list) else "Hi"}
 
 
 def _transport(error: httpx.RequestError) -> str:

@@ -16,7 +16,7 @@ from harness.checkpoint import BESIDE_TOKENIZERS, TOKENIZERS
 from harness.engines.encode import one_line
 from harness.engines.remote_http import Line
 from harness.errors import BadModel, BadSetting
-from harness.model import Checkpoint, EngineOptions, Model, Served
+from harness.model import Checkpoint, EngineOptions, Model, Served, Trust
 
 KEY = "OPENAI_API_KEY"
 """The environment variable, and the only place, that a key is taken from."""
@@ -37,6 +37,10 @@ def look(model: Model, options: EngineOptions) -> Checkpoint:
     if options.max_model_len is not None and options.tokenizer is None:
         raise BadSetting("--max-model-len counts tokens, so with a remote model it needs --tokenizer")
     url = normalised(options.base_url)
+    if model.trust != Trust():
+        raise BadSetting(
+            "--trust-remote-code and --allow-pickle are for models that are loaded here, not behind a server"
+        )
     folder = tokenizer_folder(options.tokenizer) if options.tokenizer is not None else Path()
     card = described(ask_models(url, options), model.name)
     if card is None and options.tokenizer is not None:
@@ -122,7 +126,7 @@ def described(models: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, An
 
 def tokenizer_folder(name: str) -> Path:
     """A folder as it is; of a hub id, the tokenizer's files alone. Raises BadModel where there is none."""
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))  # noqa: PTH111  # pathlib raises where there is no such user
     if not folder.is_dir():
         if folder.exists() or name[:1] in ("/", ".", "~") or name.count("/") > 1:
             raise BadModel(f"--tokenizer {name}: no such folder")

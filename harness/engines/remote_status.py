@@ -68,6 +68,8 @@ def judge(response: httpx.Response, content: bytes, read: Callable[[Any], T], hi
         raise Wrong(f"has no such address or model: {said}")
     if status >= 500:
         raise Trouble(said, own=True)
+    if b'"unsupported_parameter"' in content or b'"unsupported_value"' in content:
+        raise Wrong(f"does not take what all requests have: {said}")
     raise RequestFailed(f"the server refuses this request: {said}")
 
 

@@ -138,6 +138,7 @@ def text(request: Generate) -> Callable[[Any], Text]:
             said = ""  # a model that only thought, until its tokens were spent
         if not isinstance(said, str):
             raise ValueError("no text in it")
+        said = said.encode("utf-8", "replace").decode()  # half a character cannot be written down
         usage = Usage(_count(answer, "prompt_tokens") or 0, _count(answer, "completion_tokens") or 0)
         found = [place for place in map(said.find, request.stop) if place >= 0]
         if found:

@@ -107,7 +107,8 @@ class Crew:
             with closing(self._records(_sendable(job), run, tally)) as records:
                 first = list(islice(records, 1))  # the time that is left is reckoned without the loading
                 with progress_bar(title(job, contestant), total(job), before) as bar:
-                    keep(chain(first, records), run, bar)
+                    # One share's first neighbours may fail all together, and come first.
+                    keep(chain(first, records), run, bar, PATIENCE * self.workers)
         except BaseException:
             for place in list(self._hands):
                 self._dismiss(place)  # they would go on asking
@@ -151,7 +152,7 @@ class Crew:
         import ray
 
         shares = 1 if _trains(job) else self.workers
-        given: deque[str] = deque(maxlen=PATIENCE)
+        given: deque[str] = deque(maxlen=PATIENCE * self.workers)
         """Whoever keeps the records may hold so many of them back before the first is written."""
 
         def ask(place: int, done: Any) -> Any:

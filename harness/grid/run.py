@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 from harness.choice import Choice
 from harness.engines.encode import one_line
-from harness.errors import EngineStopped, HarnessError, InstanceFailed
+from harness.errors import BrokenEngine, EngineStopped, HarnessError, InstanceFailed
 from harness.evaluation import Settled, baseline, complete, is_baseline, is_owed, run_path, settle
 from harness.executors import HERE, Executor
 from harness.grid.cells import Cell, Step
@@ -237,7 +237,7 @@ def attempt(say: Say, work: Callable[[*Given], T], *given: *Given) -> T | Failur
     try:
         return work(*given)
     except (HarnessError, InstanceFailed) as error:
-        return Failure(str(error), isinstance(error, EngineStopped))
+        return Failure(str(error), isinstance(error, EngineStopped | BrokenEngine))
     except Exception as error:  # a library's or a task's own: this cell's, and not the end of all others
         say(traceback.format_exc())
         return Failure(f"{type(error).__name__}: {one_line(error)}", True)
