@@ -18,6 +18,8 @@ import pytest
 
 from tests.campaigns import CAMPAIGNS, Campaign, contents, run_campaign
 
+pytestmark = pytest.mark.slow  # processes and waits, many of them
+
 ROOT = Path(__file__).parent.parent
 SEED = 9
 

@@ -28,6 +28,8 @@ from harness.types import Generate, Key, Reply, Text, Usage
 from tests.fakes import Shelf
 from tests.open_server import Fault, Handler, OpenServer, changed, content, cut_off, hang, hang_up, status
 
+pytestmark = pytest.mark.slow  # processes and waits, many of them
+
 SECRET = "sk-42-never-to-be-seen"
 ROOT = Path(__file__).parents[1]
 
