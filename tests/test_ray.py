@@ -201,7 +201,7 @@ def test_what_a_worker_refuses_is_one_line(
 
 def test_a_model_that_answers_nothing_is_stopped_early(ray: Crew, tmp_path: Path) -> None:
     model = watched.folder(tmp_path / "m", mute="nothing to say")
-    with pytest.raises(NothingAnswered, match="none of the first 64 instances could be answered: nothing to say"):
+    with pytest.raises(NothingAnswered, match="none of the first 128 instances could be answered: nothing to say"):
         run(Lots(count=20_000), f"watched:{model}", tmp_path, ray)
     assert not list((tmp_path / "runs").rglob("run.json"))
 
