@@ -18,6 +18,7 @@ from harness import tensors
 from harness.errors import BadModel
 from harness.foreign import code_of, read_object
 from harness.model import Adapter, Checkpoint, Model
+from harness.names import at_home
 
 SETTINGS = ("config.json", "generation_config.json")
 TOKENIZERS = (
@@ -87,7 +88,7 @@ def resolve_adapter(folder: str | Path, checkpoint: Checkpoint) -> Adapter:
     another shape or with another digest, or where its weights are pickles and the base's trust does not allow them.
     Pickles are not looked into.
     """
-    path = Path(os.path.expanduser(folder))  # noqa: PTH111  # pathlib raises where there is no such user
+    path = at_home(folder)
     if not path.is_dir():
         raise BadModel(f"no adapter folder {folder}")
     if not (path / "adapter_config.json").is_file():
@@ -136,7 +137,7 @@ def _tuned(folder: Path) -> dict[str, Any] | None:
 
 
 def _folder(model: Model) -> Path:
-    local = Path(os.path.expanduser(model.name))  # noqa: PTH111  # pathlib raises where there is no such user
+    local = at_home(model.name)
     if local.is_dir():
         if model.revision is not None:
             raise BadModel(f"--revision {model.revision} is for hub ids; {model.name} is a folder")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -16,6 +17,11 @@ def is_file_name(text: str) -> bool:
     be seen."""
     plain = text == Path(text).name and not text.startswith((".", "-")) and not MOVING.search(text)
     return plain and 0 < len(text.encode()) <= LONGEST
+
+
+def at_home(text: str | Path) -> Path:
+    """The path, with a `~` in front filled in; as it is where there is no such user, of whom pathlib makes an error."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111  # for that reason
 
 
 def printable(text: str, lines: bool = False) -> str:

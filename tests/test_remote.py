@@ -146,7 +146,7 @@ def test_the_answers_that_show_that_a_server_cannot(model: LoadedModel, server: 
     ]
     for change, request, why in cases:
         fault = changed(change)
-        server.fault = lambda number, body, fault=fault: fault  # type: ignore[misc]
+        server.fault = lambda number, body, fault=fault: fault  # type: ignore[misc]  # bound at once
         with pytest.raises(BadModel, match=why) as error:
             answers(model.engine(), [request])
         assert "\n" not in str(error.value)

@@ -31,7 +31,7 @@ from tests.fakes import Coins
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1800),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # vLLM and what it imports
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 PROMPTS = list(engine_models.PROMPTS)

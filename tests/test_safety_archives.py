@@ -107,7 +107,7 @@ def refused_or_right(package: bytes, tmp_path: Path) -> bool:
 THERE = {"home/data/toy/ratings.dat": CONTENT, "home/data/.toy.lock": b""}
 
 
-@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.filterwarnings("ignore:Duplicate name")  # zipfile warns of what is made here on purpose
 @pytest.mark.parametrize("name", EVIL)
 def test_only_declared_members_come_out(tmp_path: Path, name: str) -> None:
     package = packed([(name, b"evil"), ("toy/ratings.dat", CONTENT), (name, b"evil")])
@@ -115,7 +115,7 @@ def test_only_declared_members_come_out(tmp_path: Path, name: str) -> None:
     assert not Path("/tmp/evil-of-the-harness").exists()
 
 
-@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.filterwarnings("ignore:Duplicate name")  # zipfile warns of what is made here on purpose
 def test_of_a_name_that_is_there_twice_only_the_official_content_counts(tmp_path: Path) -> None:
     assert fetched(packed([("toy/ratings.dat", b"evil"), ("toy/ratings.dat", CONTENT)]), tmp_path) == THERE
     (tmp_path / "above" / "home" / "data" / "toy" / "ratings.dat").unlink()

@@ -333,8 +333,8 @@ def test_a_chat_template_reads_and_changes_nothing(
         (ids,) = Encoder(tokenizer, "chat" if where == "tokenizer" else str(place), "m").prompts(["Hello"])
         said = tokenizer.decode(ids).removeprefix("<s>").strip()
     except BadModel as error:
-        assert str(error).startswith("the chat template of m fails on a user message: ")  # noqa: PT017
-        assert "\n" not in str(error)  # noqa: PT017
+        assert str(error).startswith("the chat template of m fails on a user message: ")  # noqa: PT017  # it need not be raised
+        assert "\n" not in str(error)  # noqa: PT017  # likewise
     assert said == ""
     assert not trap.place.exists()
 
@@ -343,8 +343,9 @@ def test_a_chat_template_reads_and_changes_nothing(
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # vLLM leaves a socket open where it cannot load a model
 def test_vllm_opens_the_files_that_were_looked_at(tmp_path: Path, trap: Trap) -> None:
     """Safetensors and no pickle beside them; pickles where they are allowed, and then no trap among them."""
-    vllm = pytest.importorskip("harness.engines.vllm")
-    pytest.importorskip("vllm")
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    from harness.engines import vllm
+
     base = engine_models.llama(tmp_path / "base")
     options = EngineOptions(threads=2, kv_cache_gib=1, max_model_len=256)
     allowing = Trust(allow_pickle=True)

@@ -8,7 +8,7 @@ Without one the server writes texts, and nothing else (`remote_text`).
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -181,7 +181,7 @@ class RemoteBackend:
         self._done.append((number, why))
 
     def _probe(self, number: int, job: Probe) -> None:
-        parts = list(_parts(job))
+        parts = list(job.parts(LOGPROBS))
         self._probes[number] = _Pending(job, set(range(len(parts))))
         for part, (path, wanted) in enumerate(parts):
             prompt = job.prompt + path
@@ -199,12 +199,6 @@ class RemoteBackend:
         known = prompt + walk.known
         body, read = wire.choosing(self._model, known, walk.choices), wire.chosen(known, walk.choices)
         self._inbox.ask((number, 1 + len(walk.known)), "completions", body, read)
-
-
-def _parts(probe: Probe) -> Iterator[tuple[Ids, Ids]]:
-    for path, wanted in probe.trie.nodes:
-        for start in range(0, len(wanted), LOGPROBS):
-            yield path, wanted[start : start + LOGPROBS]
 
 
 def _probed(pending: _Pending) -> Probed:

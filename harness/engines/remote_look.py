@@ -17,6 +17,7 @@ from harness.engines.encode import one_line
 from harness.engines.remote_http import Line
 from harness.errors import BadModel, BadSetting
 from harness.model import Checkpoint, EngineOptions, Model, Served, Trust
+from harness.names import at_home
 
 KEY = "OPENAI_API_KEY"
 """The environment variable, and the only place, that a key is taken from."""
@@ -126,7 +127,7 @@ def described(models: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, An
 
 def tokenizer_folder(name: str) -> Path:
     """A folder as it is; of a hub id, the tokenizer's files alone. Raises BadModel where there is none."""
-    folder = Path(os.path.expanduser(name))  # noqa: PTH111  # pathlib raises where there is no such user
+    folder = at_home(name)
     if not folder.is_dir():
         if folder.exists() or name[:1] in ("/", ".", "~") or name.count("/") > 1:
             raise BadModel(f"--tokenizer {name}: no such folder")

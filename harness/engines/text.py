@@ -8,7 +8,7 @@ model* is a backend's weights in memory; its engines are light views of it, one 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
@@ -30,6 +30,12 @@ class Probe:
 
     prompt: Ids
     trie: Trie
+
+    def parts(self, most: int) -> Iterator[tuple[Ids, Ids]]:
+        """Paths of nodes and the tokens wanted there, at most so many at once."""
+        for path, wanted in self.trie.nodes:
+            for start in range(0, len(wanted), most):
+                yield path, wanted[start : start + most]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -229,7 +229,7 @@ class VllmBackend:
             if isinstance(job, Spelling):
                 self._spell(number, job)
                 continue
-            parts = list(_parts(job))
+            parts = list(job.parts(LOGPROBS))
             self._probes[number] = _Pending(job, len(parts))
             for place, (path, wanted) in enumerate(parts):
                 self._ask(number, place, job.prompt + path, path, _next_token(wanted))
@@ -318,12 +318,6 @@ class VllmBackend:
         name = f"{self._view}-{number}-{place}"
         self._asked[name] = number, path
         self._owner.add(_Asked(name, self, prompt, params, self._lora))
-
-
-def _parts(probe: Probe) -> Iterator[tuple[Ids, Ids]]:
-    for path, wanted in probe.trie.nodes:
-        for start in range(0, len(wanted), LOGPROBS):
-            yield path, wanted[start : start + LOGPROBS]
 
 
 def _probed(pending: _Pending) -> Probed:
