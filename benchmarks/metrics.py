@@ -29,6 +29,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from harness.data.home import home
+from harness.meter import Meter
 from harness.metrics import MAP, MRR, NDCG, Answer, CutOff, HitRate, Precision, Recall
 from harness.runner import make_record
 from harness.scoring import score
@@ -95,13 +96,14 @@ class Way:
 
 def harness_ways(problem: Problem, folder: Path) -> Iterator[Way]:
     def measured() -> Found:
-        rows = {metric: array("d") for metric in METRICS}
+        meter = Meter(METRICS)
+        found: dict[str, array[float]] = {metric.name: array("d") for metric in METRICS}
         for instance, prediction in problem.answers():
-            answer = Answer.of(instance, prediction)
-            for metric, found in rows.items():
-                found.extend(metric.measure(answer))
+            rows = meter.rows(Answer.of(instance, prediction))
+            for column, row in zip(found.values(), rows.values(), strict=True):
+                column.extend(row or ())
         users = np.arange(len(problem.scores))
-        return {metric.name: metric.aggregate(np.array(found)[:, None], users) for metric, found in rows.items()}
+        return {metric.name: metric.aggregate(np.array(found[metric.name])[:, None], users) for metric in METRICS}
 
     def scored() -> Found:
         found = score(folder / "run", METRICS, {})["metrics"]
@@ -112,7 +114,7 @@ def harness_ways(problem: Problem, folder: Path) -> Iterator[Way]:
         manifest = {"schema": SCHEMA, "task": problem.name, "identity": {"run": "metrics"}}
         with Run.open(folder / "run", manifest) as run:
             for instance, prediction in problem.answers():
-                run.append(make_record(problem, instance, prediction, Usage()))
+                run.append(make_record(problem, Meter(METRICS), instance, prediction, Usage()))
         return scored()
 
     yield Way("harness", "dictionaries", measured)

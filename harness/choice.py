@@ -8,7 +8,7 @@ says in `chosen.json` how it was found.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import numpy as np
 from harness import registry
 from harness.errors import BadSetting, NotApplicable, StaleRun
 from harness.knobs import Knob, knobs
-from harness.metrics import Answer, CutOff, MeanOf, Metric, Together, hits_of
+from harness.metrics import Answer, HitMetric, MeanOf, Metric
 from harness.points import PointMetric
 from harness.signature import Sample
 from harness.store import Record, plain_disk_errors, read_scores, records, write_json
@@ -173,7 +173,7 @@ def _check_option(knob: Knob, given: bool, where: str) -> None:
 
 def _on_record(metric: Metric) -> bool:
     """Whether a metric can be had from records that were not made for it: they keep places and facts, no scores."""
-    return isinstance(metric, CutOff | Together | MeanOf) or (isinstance(metric, PointMetric) and metric.of != "score")
+    return isinstance(metric, HitMetric | MeanOf) or (isinstance(metric, PointMetric) and metric.of != "score")
 
 
 def _measured(run: Path, metric: Metric, instances: Iterable[Instance]) -> float | None:
@@ -196,4 +196,4 @@ def _measured(run: Path, metric: Metric, instances: Iterable[Instance]) -> float
 def _answer(record: Record, instance: Instance) -> Answer:
     """The answer that a record keeps, without scores: places of all that is relevant, and the facts."""
     prediction = Prediction({}, record.facts, record.text) if record.failure is None else None
-    return replace(Answer.of(instance, prediction), places=record.ranks, hits=hits_of(instance, record.ranks))
+    return Answer.kept(instance, prediction, record.ranks)

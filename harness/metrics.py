@@ -7,19 +7,17 @@ what a random order would score on an instance (`chance`), so that a table can s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from math import comb, exp, inf, log1p, log2, nan
-from operator import eq
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.types import Instance, ItemId, Prediction
+from harness.types import Instance, ItemId, Prediction, tie_break
 
 Rows = NDArray[np.float64]
 """Shape (instances, columns of the metric)."""
@@ -34,19 +32,18 @@ Hit = tuple[int, float]
 """The place, from 1, of a relevant item, and its relevance."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An instance and what was answered; what several metrics read is made once and shared by all of them."""
 
     instance: Instance
     prediction: Prediction | None
     """None if the instance failed."""
-    ordered: Sequence[float]
+    ordered: NDArray[np.float64]
     """All scores, the smallest first."""
     places: Mapping[ItemId, int]
-    """Where, from 1, those items are ranked that the instance names a relevance of."""
-    hits: Sequence[Hit]
-    """All relevant items that are ranked, the best place first."""
+    """Where, from 1, those relevant items are ranked that are."""
+    hits: tuple[Hit, ...]
+    """The same, the best place first."""
     relevant: tuple[float, ...]
     """All positive relevances of the instance, the largest first."""
 
@@ -54,16 +51,36 @@ class Answer:
     def of(cls, instance: Instance, prediction: Prediction | None) -> Answer:
         scores = prediction.scores if prediction else {}
         # numpy sorts a hundred numbers in less time than Python needs to look at them.
-        values = np.fromiter(scores.values(), np.float64, len(scores))
-        values.sort()
-        ordered = values.tolist()
-        places = _places(instance, scores, ordered)
-        return cls(instance, prediction, ordered, places, hits_of(instance, places), _relevant(instance))
+        ordered = np.fromiter(scores.values(), np.float64, len(scores))
+        ordered.sort()
+        numbers = ordered.data  # whose numbers are Python's, as bisect likes them
+        size = len(numbers)
+        places: dict[ItemId, int] = {}
+        hits: list[Hit] = []
+        relevant: list[float] = []
+        for item, gain in instance.relevance.items():
+            if gain > 0:
+                relevant.append(gain)
+                if (own := scores.get(item)) is not None:
+                    place = size - bisect_left(numbers, own)
+                    if place > 1 and numbers[size - place + 1] == own:
+                        place = 1 + size - bisect_right(numbers, own) + _equals_before(item, scores, instance.id)
+                    places[item] = place
+                    hits.append((place, gain))
+        hits.sort()
+        relevant.sort(reverse=True)
+        return cls(instance, prediction, ordered, places, tuple(hits), tuple(relevant))
+
+    @classmethod
+    def kept(cls, instance: Instance, prediction: Prediction | None, places: Mapping[ItemId, int]) -> Answer:
+        """One of which no score is left, but where what is relevant was ranked."""
+        hits = tuple(sorted((place, instance.relevance[item]) for item, place in places.items()))
+        return cls(instance, prediction, np.empty(0), places, hits, _relevant(instance))
 
     @property
     def tied(self) -> bool:
         """Whether items share a score, so that the hash decides between them."""
-        return any(map(eq, self.ordered, islice(self.ordered, 1, None)))
+        return bool((self.ordered[1:] == self.ordered[:-1]).any())
 
     def top(self, k: int) -> tuple[ItemId, ...]:
         """The first k places, best first; fewer where fewer items have a score."""
@@ -71,15 +88,9 @@ class Answer:
             return ()
         scores = self.prediction.scores
         if 0 < k < len(scores):
-            least = self.ordered[-k]
+            least = float(self.ordered[-k])
             scores = {item: score for item, score in scores.items() if score >= least}
         return Prediction(scores).ranking(self.instance.id)[:k]
-
-
-def hits_of(instance: Instance, places: Mapping[ItemId, int]) -> list[Hit]:
-    """The hits of an answer, from where its items are."""
-    relevance = instance.relevance
-    return sorted([(place, relevance[item]) for item, place in places.items() if relevance[item] > 0])
 
 
 class Metric(ABC):
@@ -138,9 +149,26 @@ class MeanMetric(Metric):
         return weighted_mean(rows[:, 0])
 
 
+class HitMetric(MeanMetric):
+    """A mean over instances of something that only the hits in the first places decide."""
+
+    @property
+    @abstractmethod
+    def depth(self) -> int:
+        """How many places those are."""
+
+    def measure(self, answer: Answer) -> tuple[float]:
+        return (self.judge(answer.hits, answer.relevant),)
+
+    @abstractmethod
+    def judge(self, hits: Sequence[Hit], relevant: Sequence[float]) -> float:
+        """From the hits, those beyond `depth` maybe among them, the best place first, and all positive relevances of
+        the instance, the largest first."""
+
+
 @dataclass(frozen=True)
-class CutOff(MeanMetric):
-    """A mean over instances of something read off the first k places."""
+class CutOff(HitMetric):
+    """A hit metric with a name for its k places."""
 
     k: int
 
@@ -148,8 +176,12 @@ class CutOff(MeanMetric):
     def name(self) -> str:
         return f"{self.label}@{self.k}"
 
-    def measure(self, answer: Answer) -> tuple[float, ...]:
-        return (self.value([hit for hit in answer.hits if hit[0] <= self.k], answer.relevant),)
+    @property
+    def depth(self) -> int:
+        return self.k
+
+    def judge(self, hits: Sequence[Hit], relevant: Sequence[float]) -> float:
+        return self.value([hit for hit in hits if hit[0] <= self.k], relevant)
 
     @abstractmethod
     def value(self, hits: Sequence[Hit], relevant: Sequence[float]) -> float:
@@ -258,7 +290,7 @@ class MAP(CutOff):
 
 
 @dataclass(frozen=True)
-class Together(MeanMetric):
+class Together(HitMetric):
     """The mean of several metrics of this kind; where their sum is what somebody selects by, it chooses the same."""
 
     parts: tuple[CutOff, ...]
@@ -267,8 +299,12 @@ class Together(MeanMetric):
     def name(self) -> str:
         return "+".join(part.name for part in self.parts)
 
-    def measure(self, answer: Answer) -> tuple[float, ...]:
-        return (sum(part.measure(answer)[0] for part in self.parts) / len(self.parts),)
+    @property
+    def depth(self) -> int:
+        return max(part.depth for part in self.parts)
+
+    def judge(self, hits: Sequence[Hit], relevant: Sequence[float]) -> float:
+        return sum(part.judge(hits, relevant) for part in self.parts) / len(self.parts)
 
 
 @dataclass(frozen=True)
@@ -326,19 +362,10 @@ def _ideal(relevant: tuple[float, ...]) -> float:
     return _dcg(relevant)
 
 
-def _places(instance: Instance, scores: Mapping[ItemId, float], ordered: Sequence[float]) -> dict[ItemId, int]:
-    """A score that no other item has stands in its place among the ordered ones. For another one all are ranked."""
-    places: dict[ItemId, int] = {}
-    size = len(ordered)
-    for item in instance.relevance:
-        if item in scores:
-            own = scores[item]
-            below = bisect_left(ordered, own)
-            if below + 1 < size and ordered[below + 1] == own:
-                ranking = Prediction(scores).ranking(instance.id)
-                return {item: place for place, item in enumerate(ranking, 1) if item in instance.relevance}
-            places[item] = size - below
-    return places
+def _equals_before(item: ItemId, scores: Mapping[ItemId, float], salt: str) -> int:
+    """How many items with the same score are ranked before this one."""
+    own, key = scores[item], tie_break(salt, item)
+    return sum(tie_break(salt, other) < key for other, score in scores.items() if score == own)
 
 
 def _relevant(instance: Instance) -> tuple[float, ...]:

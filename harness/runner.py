@@ -17,6 +17,7 @@ import numpy as np
 from harness.engines import Asked, Engine
 from harness.engines.rules import checked
 from harness.errors import BadData, BrokenEngine, InstanceFailed, NotApplicable, NothingAnswered, RequestFailed
+from harness.meter import Meter
 from harness.metrics import Answer
 from harness.signature import Sample
 from harness.store import Record, Run
@@ -190,8 +191,9 @@ def answers(
                 asked[instance.id] = instance
                 yield instance.id, solve(instance)
 
+    meter = Meter(task.metrics)
     for key, outcome, usage in drive(owed(), engine, salt):
-        yield make_record(task, asked.pop(key), outcome, usage)
+        yield make_record(task, meter, asked.pop(key), outcome, usage)
     if not met:
         raise BadData(f"task {task.name!r} has no {split} instances")
     if len(np.unique(met)) < len(met) and (name := _repeated(questions(task, split, sample))) is not None:
@@ -244,18 +246,20 @@ def questions(task: Task, split: Split, sample: Sample | None) -> Iterator[Insta
     yield from (instance for instance in task.instances(split) if draw(instance) in chosen)
 
 
-def make_record(task: Task, instance: Instance, outcome: Prediction | InstanceFailed, usage: Usage) -> Record:
-    """What is kept of an answer. A score or fact that is not a finite number makes it a failure."""
+def make_record(
+    task: Task, meter: Meter, instance: Instance, outcome: Prediction | InstanceFailed, usage: Usage
+) -> Record:
+    """What is kept of an answer, measured by a meter of the task's metrics. A score or fact that is not a finite
+    number makes it a failure."""
     prediction = outcome if isinstance(outcome, Prediction) else None
     if prediction and not all(map(isfinite, chain(prediction.scores.values(), prediction.facts.values()))):
         outcome, prediction = InstanceFailed("the model's answer holds a number that is not finite"), None
     answer = Answer.of(instance, prediction)
-    places = answer.places
     return Record(
         id=instance.id,
         user=instance.user,
-        rows={metric.name: metric.measure(answer) for metric in task.metrics},
-        ranks={item: places[item] for item, gain in instance.relevance.items() if gain > 0 and item in places},
+        rows=meter.rows(answer),
+        ranks=answer.places,
         top=answer.top(task.depth),
         tied=answer.tied,
         strata=task.traits(instance),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LAYERS = ["errors", "types", "knobs", "metrics", "points", "exposure", "written", "parsing", "seal", "store"]
+LAYERS = ["errors", "types", "knobs", "metrics", "meter", "points", "exposure", "written", "parsing", "seal", "store"]
 LAYERS += [
     "stages",
     "task",

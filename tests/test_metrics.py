@@ -127,7 +127,7 @@ def test_a_row_is_what_the_relevance_of_each_place_in_turn_gives(data: st.DataOb
     for metric in CUT_OFFS:
         hits = [(place, gain) for place, n in enumerate(order[: metric.k], 1) if (gain := gains.get(n, 0.0)) > 0]
         assert metric.measure(answer) == (metric.value(hits, relevant),)
-    assert answer.places == {str(n): order.index(n) + 1 for n in gains if n in order}
+    assert answer.places == {str(n): order.index(n) + 1 for n, gain in gains.items() if gain > 0 and n in order}
 
 
 @given(
@@ -143,9 +143,10 @@ def test_what_an_answer_says_of_places_is_its_ranking(scores: list[float], named
     ranking = prediction.ranking(salt)
     places = {item: place for place, item in enumerate(ranking, 1)}
     assert answer.top(k) == ranking[:k]
-    assert answer.places == {item: places[item] for item in answer.instance.relevance if item in places}
-    assert answer.hits == [(place, int(item) % 3) for place, item in enumerate(ranking, 1)
-                           if int(item) in named and int(item) % 3]  # fmt: skip
+    relevance = {item: gain for item, gain in answer.instance.relevance.items() if gain > 0}
+    assert list(answer.places.items()) == [(item, places[item]) for item in relevance if item in places]
+    assert list(answer.hits) == [(places[item], relevance[item]) for item in ranking if item in relevance]
+    assert Answer.kept(answer.instance, prediction, answer.places)[3:] == answer[3:]
     assert answer.tied == (len(set(scores)) < len(scores))
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from harness.engines import Answered, Asked, FunctionEngine
 from harness.engines.wrappers import Counted, Retried
 from harness.errors import BadData, NotApplicable, NothingAnswered, RequestFailed
+from harness.meter import Meter
 from harness.runner import PATIENCE, Share, answers, drive, evaluate, make_record, questions
 from harness.signature import Sample, describe, identify
 from harness.store import SCHEMA, Run, records
@@ -281,14 +282,17 @@ def test_an_engine_that_fits_no_question_does_not_apply(tmp_path: Path) -> None:
 
 def test_a_list_of_the_whole_catalogue() -> None:
     instance = Instance("i", "u", (), None, {"b": 1.0})
-    made = make_record(Shelf(), instance, Prediction.ranked(Ranked(("a", "b", "c")).items), Usage())
+    made = make_record(
+        Shelf(), Meter(Shelf().metrics), instance, Prediction.ranked(Ranked(("a", "b", "c")).items), Usage()
+    )
     assert made.ranks == {"b": 2}
     assert made.rows["HR@3"] == (1.0,)
 
 
 def test_an_answer_that_is_not_finite_is_a_failure() -> None:
     item = Item("x", "x")
-    made = make_record(Coins(), Instance("i", "u", (), (item,), {"x": 1.0}), Prediction({"x": math.nan}), Usage())
+    instance = Instance("i", "u", (), (item,), {"x": 1.0})
+    made = make_record(Coins(), Meter(Coins().metrics), instance, Prediction({"x": math.nan}), Usage())
     assert made.failure == "InstanceFailed"
     assert made.rows["AUC"] == (1.0, 0.0, 0.0)
 
