@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.data import load
@@ -141,12 +141,14 @@ def beauty(tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[Item, ...], 
     return data.items, codes, Names(data.items, codes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["quoted", "JSON", "quoted lines", "numbered", "numbered, quoted"])
 def test_products_are_read_back(form: str, beauty: tuple[tuple[Item, ...], dict[str, str], Names]) -> None:
     items, _, names = beauty
     assert_read_back(form, items, names, every=1 if form == "quoted" else 8)
 
 
+@pytest.mark.slow
 def test_every_product_is_read_back_by_its_code(beauty: tuple[tuple[Item, ...], dict[str, str], Names]) -> None:
     items, codes, names = beauty
     assert (len(names.collisions.text), len(names.collisions.form)) == (27, 33)
@@ -180,6 +182,7 @@ def assert_sound(reading: Reading, limit: int) -> None:
     assert [order.index(item) for item in reading.lenient] == sorted(order.index(item) for item in reading.lenient)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     text=MESS, limit=st.integers(1, 12), finish=st.sampled_from(["stop", "length"]),
@@ -213,6 +216,8 @@ def test_any_catalogue_can_be_named_exactly(texts: list[str]) -> None:
         ]
 
 
+@example(places=[112], end=40)  # "Horseman on the Roof, The (Hussard sur l
+@example(places=[815], end=25)  # "Candyman: Farewell to th
 @settings(max_examples=60, deadline=None)
 @given(places=st.lists(st.integers(0, 1681), min_size=1, max_size=8), end=st.integers(0, 300))
 def test_a_cut_off_answer_names_what_the_whole_one_did(
