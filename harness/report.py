@@ -15,7 +15,7 @@ from harness.comparison import Comparison, Flip
 from harness.errors import BadData, StaleRun
 from harness.paired import Contrast
 from harness.stats import TOO_FEW
-from harness.store import Record, read_manifest, read_scores, read_sessions, records
+from harness.store import Record, as_written, read_manifest, read_scores, read_sessions, records
 
 WIDEST = 60
 """Letters to which the columns of a listing are filled up; what is longer is shown whole."""
@@ -25,6 +25,11 @@ SMALL = 0.0001
 
 def run_table(path: Path) -> str:
     """A few lines of text about a run directory, complete or not."""
+    with as_written(path):
+        return _table(path)
+
+
+def _table(path: Path) -> str:
     manifest, scores = read_manifest(path), read_scores(path)
     lines = [f"{manifest['described']}  {manifest['split']}{sample_badge(manifest)}  {manifest['model']['name']}"]
     chosen = choice.read(path)
@@ -49,7 +54,8 @@ def run_table(path: Path) -> str:
 
 def card_table(path: Path) -> str:
     """The card of a run, one fact a line. StaleRun: the folder is no run."""
-    facts = card(path)
+    with as_written(path):
+        facts = card(path)
     width = max(map(len, facts))
     return "\n".join(f"  {name:<{width}}  {said}" for name, said in facts.items())
 
@@ -70,7 +76,10 @@ def runs_below(folder: Path) -> list[Path]:
 
 def run_lines(paths: Sequence[Path]) -> str:
     """One line for each run: its path, task, model, and the headline with its interval, or why there is none."""
-    rows = [_run_line(path) for path in paths]
+    rows = []
+    for path in paths:
+        with as_written(path):
+            rows.append(_run_line(path))
     widths = [min(WIDEST, max(map(len, column))) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

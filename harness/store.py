@@ -280,6 +280,17 @@ def plain_disk_errors(path: Path) -> Iterator[None]:
         raise HarnessError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+@contextmanager
+def as_written(path: Path) -> Iterator[None]:
+    """For what is read off the JSON of a run: BadData where an editor, or damage that hit its checksum as well, left
+    out a member or put something of another kind in its place."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        said = f"{path}: its run.json, scores.json or sessions.jsonl is not as this harness wrote it"
+        raise BadData(f"{said} ({type(error).__name__}: {error})") from error
+
+
 def _read_object(content: bytes, where: str, remedy: str) -> dict[str, Any]:
     """A JSON object, with its checksum looked at. BadData: it is none, or was altered."""
     try:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import BadData
-from harness.report import run_table
+from harness.report import card_table, run_lines, run_table
 from harness.runner import evaluate
 from harness.scoring import Asked, score
 from harness.seal import unsealed
@@ -76,6 +76,7 @@ def test_a_record_is_read_as_it_was_written(record: Record) -> None:
     assert Record.parse(line) == record
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.data())
 def test_no_change_of_a_byte_is_another_record(data: st.DataObject) -> None:
@@ -96,6 +97,7 @@ def read_all(folder: Path) -> list[Record]:
     return list(records(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", [100, pytest.param(10_000, marks=pytest.mark.stress)])
 def test_whatever_is_in_a_file_without_checksums(whole: Path, tmp_path: Path, examples: int) -> None:
     """As records were written before they had any."""
@@ -116,14 +118,16 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: bytes) -> None:
 
 def shown(folder: Path) -> object:
     """All that is made of a run's files without its task."""
-    return run_table(folder), list(records(folder))
+    return run_table(folder), card_table(folder), run_lines([folder]), list(records(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", [100, pytest.param(10_000, marks=pytest.mark.stress)])
 def test_whatever_is_in_a_file_of_a_run(whole: Path, tmp_path: Path, examples: int) -> None:
     attack(Reader("run", files_of(whole), read_all), tmp_path, examples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", [60, pytest.param(5_000, marks=pytest.mark.stress)])
 def test_what_is_altered_is_never_shown(whole: Path, tmp_path: Path, examples: int) -> None:
     attack(Reader("run", files_of(whole), shown), tmp_path, examples)
@@ -134,6 +138,7 @@ def altered(before: Sequence[Record], after: Sequence[Record]) -> bool:
     return any(record != known.get(record.id) for record in after)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", [200, pytest.param(20_000, marks=pytest.mark.stress)])
 def test_records_are_those_that_were_written(whole: Path, tmp_path: Path, examples: int) -> None:
     """What a flip, a cut, a strange word, a doubled or a lost line leaves is part of what was there, or an error."""
