@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from harness.cli import main
 from harness.errors import BadSetting, NotApplicable
 from harness.registry import task
+from harness.tuning.plan import Plan
 from harness.tuning.recipe import Draw, Recipe, find_recipe, recipe_toml, split_settings
 from harness.tuning.rows import draw, validating
-from harness.tuning.training import Plan
 from tasks.tallrec import TALLRec
 from tests.fakes import Coins, Shelf
 
@@ -114,6 +114,7 @@ def test_options_of_task_and_recipe_never_share_a_name() -> None:
         split_settings(TALLRec, {"epoch": "3"})
 
 
+@pytest.mark.slow
 @given(st.integers(1, 100), st.integers(0, 2**31))
 def test_a_declared_pool_never_meets_what_validates(shots: int, seed: int) -> None:
     coins = Coins(count=200)

@@ -26,10 +26,10 @@ from harness.evaluation import perform
 from harness.job import Job
 from harness.model import EngineOptions, Model
 from harness.tuning.job import tune
+from harness.tuning.plan import Plan
 from harness.tuning.recipe import Draw, find_recipe
 from harness.tuning.selection import headline
 from harness.tuning.spec import Tuning, identity
-from harness.tuning.training import Plan
 from harness.types import Choose, Key, Scores
 from tests import engine_models
 from tests.fakes import Coins

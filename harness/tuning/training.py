@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,9 +23,10 @@ from transformers import (
 )
 from transformers.trainer import TRAINER_STATE_NAME
 
-from harness.errors import BadSetting, HarnessError
+from harness.errors import HarnessError
 from harness.progress import progress_bar
 from harness.tuning.base import Trainable
+from harness.tuning.plan import Plan
 from harness.tuning.recipe import Recipe
 from harness.tuning.rows import Encoded
 from harness.tuning.selection import Measure
@@ -34,33 +34,6 @@ from harness.tuning.workshop import Clock, last_whole_checkpoint, steps_to
 
 SAME = {"float32": 1e-4, "bfloat16": 5e-3, "float16": 5e-3}
 """How far the selected checkpoint's metric may lie from what was measured when it was written."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How many steps there are and when to validate."""
-
-    steps: int
-    micro: int
-    """Rows in one forward pass of one device."""
-    accumulation: int
-    every: int
-    """Steps between two validations; the last step is always validated."""
-
-    @classmethod
-    def of(cls, recipe: Recipe, rows: int, devices: int) -> Plan:
-        """`rows` are those of one epoch, `devices` share each batch. BadSetting: a batch cannot be shared so."""
-        micro = min(recipe.micro_batch, max(1, recipe.batch // devices))
-        at_once = micro * devices
-        if recipe.batch % at_once:
-            raise BadSetting(
-                f"batch={recipe.batch} is not a multiple of micro_batch={recipe.micro_batch} times {devices} devices"
-            )
-        accumulation = recipe.batch // at_once
-        steps = max(1, math.ceil(recipe.epochs * math.ceil(math.ceil(rows / at_once) / accumulation)))
-        steps = min(steps, recipe.max_steps or steps)
-        every = max(recipe.evaluate_steps, int(recipe.evaluate_epochs * rows / recipe.batch))
-        return cls(steps, micro, accumulation, min(every, steps))
 
 
 @dataclass(frozen=True)
