@@ -64,8 +64,9 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Compiled tests are kept whatever the environment says, or every run would compile them anew.
 check: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal -m "not slow and not stress"
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q -n 2 --dist worksteal -m "not slow and not stress"
 
 test: system check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "slow and not stress" -o timeout=1800 --durations=15

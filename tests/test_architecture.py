@@ -88,6 +88,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield from (name.name for name in node.names)
 
 
+@pytest.mark.slow
 def test_the_core_never_imports_its_plugins(modules: Modules) -> None:
     for path, tree in modules:
         if path.is_relative_to(ROOT / "harness") and "cli" not in path.parts:
@@ -162,6 +163,7 @@ def test_light_commands_import_nothing_heavy(words: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "HEAVY []"
 
 
+@pytest.mark.slow
 def test_light_commands_answer_at_once() -> None:
     """Only a hang or a heavy import fails this; what they take is in docs/performance.md."""
     for words in (["--help"], ["tasks"]):

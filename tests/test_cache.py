@@ -117,6 +117,7 @@ REPLIES = (
 )
 
 
+@pytest.mark.slow
 def test_answers_survive_to_the_bit(cache: ResponseCache) -> None:
     @given(st.dictionaries(st.binary(max_size=40), REPLIES, max_size=4))
     def survives(made: dict[bytes, Reply]) -> None:

@@ -72,6 +72,7 @@ def steps_of(process: subprocess.Popen[str], count: int) -> None:
         assert process.stdout.readline()
 
 
+@pytest.mark.slow
 def test_processes_read_and_write_at_once_and_one_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "r.sqlite"
     workers = [work(path, name, 60) for name in "ab"]
@@ -109,6 +110,7 @@ def test_a_hundred_kills_leave_nothing_wrong(tmp_path: Path) -> None:
     assert verify(path) == (500, 0)
 
 
+@pytest.mark.slow
 def test_it_is_cleared_and_verified_while_others_use_it(tmp_path: Path) -> None:
     path = tmp_path / "r.sqlite"
     worker = work(path, "a", 400)  # so many that it still writes when all is cleared
@@ -180,6 +182,7 @@ def survives(path: Path, content: bytes, kept: Mapping[bytes, Reply]) -> str:
     return outcome
 
 
+@pytest.mark.slow
 def test_whatever_happens_to_the_file_no_answer_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "c" / "r.sqlite"
     kept = answers(60)

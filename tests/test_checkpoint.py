@@ -21,6 +21,8 @@ from harness.errors import BadModel
 from harness.model import Checkpoint, Model, Trust
 from tests import engine_models
 
+pytestmark = pytest.mark.slow
+
 PICKLES = Trust(allow_pickle=True)
 
 

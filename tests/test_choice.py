@@ -16,12 +16,10 @@ from harness.errors import StaleRun
 from harness.report import run_table
 from harness.signature import Sample
 from harness.store import read_manifest, read_scores
-from harness.tuning.selection import headline
 from harness.types import Generate
 from leaderboard.build import sheet
 from leaderboard.collect import collect
 from leaderboard.tables import frame, markdown
-from tests import engine_models
 from tests.choices import COUNT, FIRST, SECOND, Harness, Summed, Wording, answer, chosen_of, lines, runs
 
 
@@ -116,8 +114,11 @@ def test_if_nothing_can_be_scored_that_is_said(harness: Harness) -> None:
     assert set(runs()) == {("off", "valid")}
 
 
+@pytest.mark.slow
 def test_a_task_may_select_by_what_is_none_of_its_metrics(harness: Harness) -> None:
     """Recall@1 says B, the sum with Recall@2 says A; and it is the number that tuning would select by."""
+    from harness.tuning.selection import headline
+
     _, made = chosen_of(harness("--choose", "wording", task="summed"))
     assert (made.value, made.metric) == ("A", "Recall@1+Recall@2")
     for one in made.alternatives:
@@ -133,6 +134,7 @@ def test_the_lowest_wins_where_lower_is_better(harness: Harness) -> None:
     assert made.value == "A"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "asked", "sample"),
     [
@@ -245,6 +247,8 @@ def test_the_leaderboard_says_it_below_the_table(harness: Harness) -> None:
 @pytest.mark.slow
 def test_adapters_of_a_real_model_choose_each_for_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One load for all; and each choice is what the validation runs say when they are asked for by themselves."""
+    from tests import engine_models
+
     base = engine_models.llama(tmp_path / "llama", width=32, layers=1, context=1024)
     adapters = [engine_models.lora(tmp_path / f"lora-{n}", base, seed=n) for n in (1, 2)]
     words = ["run", "--task", "tallrec", "--model", f"hf:{base}", "--sample", "60", "--threads", "1", "--json"]

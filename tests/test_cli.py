@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from tests import engine_models
 
 ROOT = Path(__file__).parent.parent
 RUN = ["run", "--task", "tallrec"]
@@ -19,6 +18,8 @@ RUN = ["run", "--task", "tallrec"]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests import engine_models  # which imports torch and peft
+
     return engine_models.llama(tmp_path_factory.mktemp("models") / "llama", context=1024)
 
 
@@ -96,12 +97,16 @@ def test_a_model_folder_that_is_none(capsys: pytest.CaptureFixture[str], tmp_pat
     assert "config.json" in fails(capsys, *RUN, "--model", tmp_path / "empty")
 
 
+@pytest.mark.slow
 def test_a_template_that_is_none(capsys: pytest.CaptureFixture[str], model: Path) -> None:
     said = fails(capsys, *RUN, "--model", f"hf:{model}", "--template", "caht")
     assert said == "--template 'caht' is neither raw, chat nor a file"
 
 
+@pytest.mark.slow
 def test_adapters_that_do_not_belong(capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path) -> None:
+    from tests import engine_models
+
     zero = engine_models.lora(tmp_path / "zero", model, zero=True)
     assert "changes nothing" in fails(capsys, *RUN, "--model", f"hf:{model}", "--adapter", zero)
     other = engine_models.llama(tmp_path / "other", width=64)
@@ -184,6 +189,7 @@ def test_export_writes_the_published_files(capsys: pytest.CaptureFixture[str], t
         assert f"git blob {found}" in out
 
 
+@pytest.mark.slow
 def test_the_main_job_on_baselines(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for name in ("like-rate", "constant", "recency"):
         works(capsys, *RUN, "--model", f"simple:{name}")
@@ -215,6 +221,7 @@ def test_listings(capsys: pytest.CaptureFixture[str]) -> None:
     assert "oracle scores AUC 1.0000" in works(capsys, "check", "--task", "tallrec")
 
 
+@pytest.mark.slow
 def test_ids_as_the_model_gets_them(capsys: pytest.CaptureFixture[str], model: Path) -> None:
     out = works(capsys, "prompt", "--task", "tallrec", "--ids", "--model", model)
     prompt, yes, no = out.split("--- ids: ")[1].splitlines()

@@ -290,6 +290,7 @@ def given_cds(folder: Path, items: str = LISTED, test: str = TEST, valid: str = 
     return folder
 
 
+@pytest.mark.slow
 class TestSequences:
     def test_a_small_file(self, tmp_path: Path) -> None:
         dataset = inter.read("amazon-cds-sequences", given_cds(tmp_path))

@@ -59,6 +59,7 @@ class TestBookCrossing:
         }
         assert dataset.statistics().first_time is None
 
+    @pytest.mark.slow
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.lists(st.text('ab"\\ é&', max_size=8), min_size=1, max_size=6))
     def test_titles_are_read_as_pandas_reads_them(self, tmp_path: Path, titles: list[str]) -> None:

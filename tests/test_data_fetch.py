@@ -333,6 +333,7 @@ def until(true: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 class TestInterruptions:
     def test_two_processes_at_once_download_once(self, site: Site, folder: Path, package: bytes) -> None:
         site.pages["/toy.zip"] = ("slow", package)
@@ -383,8 +384,7 @@ class TestInterruptions:
 
     def test_a_file_that_the_system_refuses_to_grow(self, site: Site, folder: Path) -> None:
         site.pages = {"/ratings.dat": ("right", RATINGS), "/movies.dat": ("right", MOVIES)}
-        child = start(table(site.address), folder, limit=1000)
-        _, err = child.communicate(timeout=20)
+        _, err = start(table(site.address), folder, limit=1000).communicate(timeout=20)
         assert err == f"HarnessError: cannot fetch into {folder}: {folder}: File too large\n"
         assert not folder.exists()
 

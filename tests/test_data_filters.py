@@ -100,6 +100,7 @@ def slowly(rows: Rows, k: int) -> Rows:
 EVENTS = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("pqrst"), st.sampled_from([1.0, 3.0, 5.0])))
 
 
+@pytest.mark.slow
 @given(EVENTS, st.integers(0, 4))
 def test_k_core_is_what_taking_one_after_another_away_leaves(rows: Rows, k: int) -> None:
     found = k_core(dataset(rows), k)
@@ -160,6 +161,7 @@ def test_without_repeats_is_what_a_loop_over_the_sorted_events_keeps(rows: Meeti
     assert without_repeats(found) is found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "folder", "counts"),
     [

@@ -246,6 +246,7 @@ class TestMovieLens1M:
 LINES = st.lists(st.text("0123456789:\n", max_size=12), max_size=5).map(lambda parts: "\n".join(parts))
 
 
+@pytest.mark.slow
 @given(LINES | st.from_regex(r"(?:[0-9]{1,3}::[0-9]{1,3}\n){1,4}", fullmatch=True))
 @example(":0:")
 @example("::\n::")

@@ -72,6 +72,7 @@ def test_malformed_lines(tmp_path: Path, sequences: str, message: str) -> None:
 
 
 class TestTheRealFile:
+    @pytest.mark.slow
     def test_it_is_sorting_the_official_lines_by_time_that_makes_it(self, tmp_path: Path) -> None:
         """Users 1 to 533, of whom complete official lines are here; lines of one second keep their order."""
         text = gzip.decompress(real("ml-1m/sequences.txt.gz").read_bytes()).decode()
@@ -86,6 +87,7 @@ class TestTheRealFile:
         assert in_time(dataset, 533) == in_time(official, 533)
         assert dataset.users[:533] == official.users
 
+    @pytest.mark.slow
     def test_load_takes_it_where_the_official_files_are_not(self) -> None:
         done = fetch("ml-1m-sequences", real("ml-1m"))
         assert done.fetched == ("sequences.txt", "movies.dat")
@@ -98,6 +100,7 @@ class TestTheRealFile:
             ("Animation", "Children's", "Comedy"),
         )
 
+    @pytest.mark.slow
     def test_official_files_come_first_and_half_of_them_does_not_count(self) -> None:
         fetch("ml-1m-sequences", real("ml-1m"))
         official = data_folder("ml-1m")
@@ -116,6 +119,7 @@ class TestTheRealFile:
         with pytest.raises(BadData, match=r"expected 4,749,878 bytes, found 4,749,885; run `[^`]*--from FOLDER`$"):
             load("ml-1m")
 
+    @pytest.mark.slow
     def test_the_commands(self) -> None:
         source = str(real("ml-1m"))
         for words in (["fetch", "ml-1m-sequences", "--from", source], ["verify", "ml-1m-sequences"]):

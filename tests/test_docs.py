@@ -97,6 +97,7 @@ def run_page(page: str, site: Path, capsys: pytest.CaptureFixture[str], whole: b
     return done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", GUIDES)
 def test_the_commands_of_a_page_run(page: str, elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Up to the first one that needs the quickstart's model."""
@@ -126,6 +127,7 @@ def test_what_is_not_run_says_so(page: str) -> None:
         assert (block.kind == "console") == ("not run by the test" in " ".join(block.before.split())), block.text
 
 
+@pytest.mark.slow
 def test_the_page_s_test_of_a_task_passes(elsewhere: Path) -> None:
     install("add_a_task", elsewhere)
     contract = importlib.import_module("test_add_a_task").TestLastLiked()

@@ -13,6 +13,8 @@ from harness.engines.encode import Choice, Encoder, Node, Trie
 from harness.errors import BadModel, RequestFailed
 from tests.engine_models import PROMPTS, bpe_tokenizer, sentencepiece_llama
 
+pytestmark = pytest.mark.slow
+
 Ids = tuple[int, ...]
 
 

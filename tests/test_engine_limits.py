@@ -16,6 +16,8 @@ from harness.testing.engines import OPTIONS, answers, questions
 from harness.types import Choose, Scores
 from tests import engine_models
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_protocol_s_own_limit_cuts_or_fails(tmp_path: Path) -> None:
     """Cut, the options follow what is left of the prompt, as they were tokenised behind the whole of it."""

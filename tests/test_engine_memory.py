@@ -20,7 +20,10 @@ from harness.testing.engines import CLOSED, FILMS, OPTIONS, answers, largest_gap
 from harness.types import Choose, Generate, Reply, Request, Scores, Text
 from tests import engine_models
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps to a limit on the address space")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps to a limit on the address space"),
+]
 BATCH = 1 << 16
 """Tokens in one pass at first: far more than there is memory for."""
 HISTORY = "A user liked " + ", ".join(engine_models.TITLES * 4)
@@ -72,7 +75,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(engine_models.llama(tmp_path_factory.mktemp("models") / "llama"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_answer_comes_though_memory_runs_out(kind: str, folder: str) -> None:
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
@@ -88,7 +90,6 @@ def test_every_answer_comes_though_memory_runs_out(kind: str, folder: str) -> No
             assert other.usage == one.usage
 
 
-@pytest.mark.slow
 def test_without_room_for_one_request_the_run_stops_in_one_line(tmp_path: Path) -> None:
     long = str(engine_models.llama(tmp_path / "llama", context=8192))
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:

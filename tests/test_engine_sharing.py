@@ -24,6 +24,8 @@ from harness.types import Choose, Generate, Key, Request, Scores
 from tests import engine_models
 from tests.test_engine_transformers import KINDS, SIZES, Hungry, plainly
 
+pytestmark = pytest.mark.slow
+
 NOISE = 2e-5
 HISTORY = "The user liked " + ", ".join(engine_models.TITLES * 3) + ".\nWill the user enjoy "
 PEOPLE = [f"{name}: {HISTORY}" for name in ("Ann", "Bob")]

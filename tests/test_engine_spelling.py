@@ -30,6 +30,8 @@ from tests import engine_models
 from tests.engine_models import PROMPTS, TITLES
 from tests.test_engine_transformers import Hungry
 
+pytestmark = pytest.mark.slow
+
 Ids = tuple[int, ...]
 CLOSED = tuple(f'{title}"' for title in TITLES)
 QUOTED = [f'{prompt} "' for prompt in PROMPTS]

@@ -24,6 +24,8 @@ from harness.testing.engines import FILMS, OPTIONS, EngineContract, answers, lar
 from harness.types import Choose, Generate, Key, Request, Scores, Text
 from tests import engine_models
 
+pytestmark = pytest.mark.slow
+
 QUICK = EngineOptions(threads=1, batch_tokens=600)
 Loaded = tuple[TransformersModel, list[Adapter], Path]
 

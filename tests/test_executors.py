@@ -49,6 +49,7 @@ def test_pieces_are_done_in_order_and_when_asked_for() -> None:
     assert list(results) == [1, 4]
 
 
+@pytest.mark.slow
 def test_a_task_is_sent_as_its_options_alone() -> None:
     """What it has read of files is read again where it arrives, so that other files there are noticed."""
     task = TALLRec(domain="movie")

@@ -115,6 +115,7 @@ WORLDS = st.integers(1, 9).flatmap(
 )
 
 
+@pytest.mark.slow
 @given(WORLDS, st.randoms(use_true_random=False))
 def test_bounds_and_the_order_of_instances(world: tuple[list[int], Lists], rng: Random) -> None:
     met, lists = world

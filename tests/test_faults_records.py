@@ -86,6 +86,7 @@ def check(shop: Shop, name: str, file: str, before: Said) -> None:
         assert said[:2] == before[:2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_a_digit_that_another_took_the_place_of(shop: Shop, file: str) -> None:
     """JSON that is as right as before, with another number in it."""
@@ -126,6 +127,7 @@ LOST: dict[str, Callable[[list[bytes]], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", LOST)
 def test_a_complete_run_that_lost_records_asks_for_them_again(shop: Shop, what: str) -> None:
     """Nothing makes numbers of the rest; the command that made the run makes it whole, byte for byte."""
@@ -148,6 +150,7 @@ def test_a_complete_run_that_lost_records_asks_for_them_again(shop: Shop, what: 
     assert shop.commands["rescore"]().code == 0
 
 
+@pytest.mark.slow
 def test_a_second_record_of_an_instance_is_found_by_every_reader(shop: Shop) -> None:
     file = shop.ours / "records.jsonl"
     lines = file.read_bytes().splitlines(keepends=True)
@@ -160,6 +163,7 @@ def test_a_second_record_of_an_instance_is_found_by_every_reader(shop: Shop) -> 
     assert shop.again().code == 0
 
 
+@pytest.mark.slow
 def test_the_advice_for_a_spoilt_line_is_right(shop: Shop) -> None:
     """`delete the line and give the command of the run again`"""
     file = shop.ours / "records.jsonl"
@@ -172,6 +176,7 @@ def test_the_advice_for_a_spoilt_line_is_right(shop: Shop) -> None:
     assert sorted(file.read_bytes().splitlines(keepends=True)) == sorted(lines)
 
 
+@pytest.mark.slow
 def test_a_leaderboard_never_leaves_a_damaged_run_out_in_silence(shop: Shop) -> None:
     (shop.ours / "run.json").write_text("{")
     said = shop.commands["leaderboard"]()

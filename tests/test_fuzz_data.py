@@ -151,6 +151,7 @@ READERS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
 def test_whatever_is_in_a_file(reader: Reader, tmp_path: Path) -> None:
     attack(reader, tmp_path, examples=60)

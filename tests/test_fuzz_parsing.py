@@ -62,6 +62,7 @@ SOME = st.sets(st.sampled_from([item.id for item in ITEMS]), max_size=5)
 FINISH: st.SearchStrategy[Literal["stop", "length"]] = st.sampled_from(["stop", "length"])
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(ANSWERS, st.booleans(), SOME, FINISH)
 def test_any_text_is_read(text: str, coded: bool, some: set[str], finish: Literal["stop", "length"]) -> None:

@@ -104,6 +104,7 @@ def attack(command: str, examples: int, capsys: pytest.CaptureFixture[str]) -> N
     survives()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_whatever_is_typed(command: str, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     attack(command, 40, capsys)

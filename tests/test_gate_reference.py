@@ -130,6 +130,7 @@ def test_several_new_runs_are_compared_together(tmp_path: Path) -> None:
     assert found.findings[0].gain.method == "cochran-cox-t"
 
 
+@pytest.mark.slow
 def test_the_command_refuses_what_no_paper_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ours = ["--task", "tallrec", "--model", "simple:like-rate", "--run-dir", str(tmp_path / "run")]
     assert main(["run", *ours]) == 0

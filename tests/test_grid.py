@@ -17,7 +17,6 @@ from harness.grid.run import Failure, How, Tunings, attempt, plan, run_grid, tun
 from harness.store import write_json
 from harness.tuning.recipe import Draw
 from harness.tuning.spec import Tuning
-from tests import engine_models
 
 ROOT = Path(__file__).parent.parent
 FILE = """
@@ -205,11 +204,15 @@ class Workshop:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests import engine_models  # which imports torch and peft
+
     return engine_models.llama(tmp_path_factory.mktemp("models") / "llama", width=64, layers=1)
 
 
 @pytest.fixture(scope="module")
 def ready(base: Path) -> Path:
+    from tests import engine_models
+
     return engine_models.lora(base.parent / "lora", base)
 
 
@@ -220,6 +223,7 @@ def tuned_cells(base: Path, *seeds: int, shots: tuple[int, ...] = (4,), full: bo
     return expand(Grid("", (block,)))
 
 
+@pytest.mark.slow
 def test_a_shared_stage_is_tuned_once_and_gone_on_from(base: Path, ready: Path, tmp_path: Path) -> None:
     workshop = Workshop(ready)
     tunings = Tunings(How(tuned=tmp_path), workshop, print)
@@ -231,6 +235,7 @@ def test_a_shared_stage_is_tuned_once_and_gone_on_from(base: Path, ready: Path, 
     assert [tuned(cell, How(tuned=tmp_path)) for cell in tuned_cells(base, 0, 1, 2)] == made[1:]
 
 
+@pytest.mark.slow
 def test_full_tuning_makes_another_model(base: Path, ready: Path, tmp_path: Path) -> None:
     (cell,) = tuned_cells(base, 0, full=True)
     made = Tunings(How(tuned=tmp_path), Workshop(ready), print).make(cell)
@@ -238,6 +243,7 @@ def test_full_tuning_makes_another_model(base: Path, ready: Path, tmp_path: Path
     assert Path(made.model.name).parent == tmp_path / "tallrec"
 
 
+@pytest.mark.slow
 def test_a_failed_tuning_costs_the_cells_that_need_it_and_is_not_tried_again(
     base: Path, ready: Path, tmp_path: Path
 ) -> None:
@@ -249,6 +255,7 @@ def test_a_failed_tuning_costs_the_cells_that_need_it_and_is_not_tried_again(
     assert finished.starts == 0
 
 
+@pytest.mark.slow
 def test_a_plan_says_what_is_owed_and_does_nothing(base: Path, ready: Path, tmp_path: Path) -> None:
     how = How(runs=tmp_path / "runs", tuned=tmp_path / "tuned")
     extra = expand(Grid("", (Block("tallrec", model=(f"hf:{base}", "hf:./none")),)))

@@ -153,6 +153,7 @@ def movie(tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
     return [Outcome(one, folder / "run") for one in (*tuned, crossed, cell(0, 32, TALLRec()), cell(None, 0, TALLRec()))]
 
 
+@pytest.mark.slow
 def test_the_paper_s_number_stands_beside_its_own_protocol_only(movie: list[Outcome]) -> None:
     (section,) = sections(movie)
     assert [row.paper for row in section.rows] == [0.6748, None, None, None]
@@ -164,6 +165,7 @@ def test_the_paper_s_number_stands_beside_its_own_protocol_only(movie: list[Outc
     assert "[sample 100, seed 0]" in sampled.title
 
 
+@pytest.mark.slow
 def test_the_picture_has_curves_chance_and_the_paper(movie: list[Outcome], tmp_path: Path) -> None:
     out = plot_grid(sections(movie), tmp_path / "grid.svg")
     assert out is not None

@@ -219,7 +219,9 @@ class TestItsRuns:
             replace(task).data_digests()
 
 
+@pytest.mark.slow
 class TestTuningTexts:
+    @pytest.mark.slow
     def test_nothing_of_validation_and_test_is_in_them(self, texts: InstructRecData) -> None:
         """Each review has a word of its own; each user's events are known."""
         told = all_of(replace(texts, traditional=17, personalised=13, lessons=9).instructions())
@@ -281,6 +283,7 @@ class TestTuningTexts:
         assert some < every
         assert 0.3 < len(some) / len(every) < 0.7
 
+    @pytest.mark.slow
     def test_the_same_again(self, texts: InstructRecData) -> None:
         assert list(texts.instructions()) == list(replace(texts).instructions())
         assert list(texts.instructions()) != list(replace(texts, seed=1).instructions())

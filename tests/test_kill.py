@@ -17,6 +17,8 @@ from harness.cli import main
 from harness.store import records
 from tests import engine_models
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 SCRIPT = """
 import sys, time
@@ -69,7 +71,6 @@ def test_killed_in_the_middle_of_a_batch_it_ends_with_the_same_bytes(tmp_path: P
     assert lines(tmp_path / "cut")[: len(kept) - 1] == kept[:-1]
 
 
-@pytest.mark.slow
 def test_a_real_model_killed_and_resumed(tmp_path: Path) -> None:
     """The command itself, on transformers: the same instances, and scores within the engine's tolerance."""
     model = engine_models.llama(tmp_path / "llama", context=1024, width=256, layers=4)

@@ -149,6 +149,7 @@ def compiled(folder: Path, source: str) -> str:
     return path.with_suffix(".log").read_text("utf-8", "replace")
 
 
+@pytest.mark.slow
 def test_latex_takes_whatever_a_run_is_called(tmp_path: Path) -> None:
     """Every sign of ASCII, every letter of Latin-1 and Latin Extended-A, alone in a row and next to others."""
     signs = [chr(code) for code in (*range(0x21, 0x7F), *range(0xA1, 0x180), *map(ord, NASTY))]
@@ -163,6 +164,7 @@ def test_latex_takes_whatever_a_run_is_called(tmp_path: Path) -> None:
     assert "Missing character" not in log
 
 
+@pytest.mark.slow
 def test_tables_are_put_into_a_document_that_has_the_packages(tmp_path: Path) -> None:
     fragment = latex([tallrec(), sequential()])
     packages = re.findall(r"^%.*(\\usepackage\{.*\})", fragment, re.MULTILINE)

@@ -212,6 +212,7 @@ def test_what_is_shown_stands_in_every_table_without_an_interval(tmp_path: Path)
     assert frame([sheet(standing)])["low"].isna().sum() == 4
 
 
+@pytest.mark.slow
 def test_published_numbers_stand_beside_ours_and_are_marked(tmp_path: Path) -> None:
     from harness.evaluation import perform
     from harness.job import Job

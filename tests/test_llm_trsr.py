@@ -239,6 +239,7 @@ class TestSummaries:
         counted = {name: made.facts[name] for name in ("empty", "overlong", "refused")}
         assert counted == {name: 4.0 if name == fault else 0.0 for name in counted}
 
+    @pytest.mark.slow
     def test_far_fewer_calls_than_users_and_nobody_waits_for_the_slowest(self) -> None:
         """One user's first block is answered last of all; everybody else is done by then."""
         task = LLMTRSRSummaries(method="recurrent", temperature=0)
@@ -301,6 +302,7 @@ class TestRecommendation:
         told = "\n".join(task.sentence(event.item) for event in instance.history[-recent:]) if recent else "NULL"
         assert f"[Preference Summary]\nNULL\n[Historical Items]\n{told}\n[Next Item]\n" in prompts(asked)[0]
 
+    @pytest.mark.slow
     def test_what_does_not_fit_loses_its_history_first(self, tmp_path: Path) -> None:
         digest = kept(LLMTRSRSummaries(), tmp_path, "test", lambda request: Text("A summary."))
         task = LLMTRSR(summaries=digest, runs=str(tmp_path), recent=2)
@@ -326,6 +328,7 @@ class TestRecommendation:
         )
         assert all(isinstance(request, Choose) and request.cut and request.longest == 2048 for request in asked)
 
+    @pytest.mark.slow
     def test_summaries_by_split(self, tmp_path: Path) -> None:
         said: dict[Split, str] = {"train": "Of train.", "test": "Of test."}
         first = [kept(LLMTRSRSummaries(), tmp_path, split, always(Text(text))) for split, text in said.items()]

@@ -282,6 +282,7 @@ def test_the_parts_of_other_metrics() -> None:
     assert parts_of(AUC(), unanswered, users).tolist() == [0, 0.5, 1]
 
 
+@pytest.mark.slow
 def test_the_conventional_baselines_as_a_user_compares_them(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,6 +150,7 @@ def test_what_an_answer_says_of_places_is_its_ranking(scores: list[float], named
     assert answer.tied == (len(set(scores)) < len(scores))
 
 
+@pytest.mark.slow
 @given(st.integers(1, 9), st.integers(1, 9), st.data())
 def test_chance_is_the_mean_over_all_orders(size: int, k: int, data: st.DataObject) -> None:
     relevant = data.draw(st.sets(st.integers(0, size - 1), min_size=1))

@@ -186,6 +186,7 @@ def test_what_cannot_stand_on_one_card_is_refused(harness: Harness, runs: list[s
     assert "--name is empty" in refused(runs[1], "--name", " ")
 
 
+@pytest.mark.slow
 def test_diagnostics_are_no_scores_and_paths_stay_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from hashlib import sha256
 from html.parser import HTMLParser
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -133,6 +134,7 @@ def said_everywhere(text: str) -> str:
     return page([sheet], [Card(text, {text: text})], text)
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.text(), st.text(st.sampled_from("<>&\"'/=- {}%#sctylepirom!")))
 def test_no_text_changes_the_page_s_elements(some: str, marks: str) -> None:

@@ -29,6 +29,7 @@ def points(label: np.ndarray, score: np.ndarray) -> Rows:
     return np.column_stack([label, score, np.ones(len(label))]).astype(float)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", [AUC(), UserAUC(), Accuracy(), LogLoss()])
 @given(data=st.data())
 def test_weighing_instances_is_drawing_them_out(metric: Metric, data: st.DataObject) -> None:
@@ -204,6 +205,7 @@ def test_holm_never_helps_and_keeps_the_order(p: list[float]) -> None:
     assert sorted(range(len(p)), key=lambda i: (p[i], i)) == sorted(range(len(p)), key=lambda i: (found[i], p[i], i))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("users", "worlds"), [(MOVIE, 200), (np.arange(300), 200)])
 def test_equal_systems_are_seldom_told_apart(users: Users, worlds: int) -> None:
     """Of 200 pairs of equal systems not many more than 5 % differ at the 5 % level: the binomial's upper 99 % limit."""

@@ -49,6 +49,7 @@ class TestV1Contract(TaskContract):
     splits = ("test", "valid")
 
 
+@pytest.mark.slow
 def test_v2_holds_its_contract(palr: PALR) -> None:
     findings = check_task(palr)
     assert all(finding.holds for finding in findings), findings
@@ -92,6 +93,7 @@ class Reading(PALR):
         return Prediction.ranked([*instance.relevance])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "what"),
     [
@@ -154,6 +156,7 @@ class TestFirstStage:
         for instance in palr.instances():
             assert [item.id for item in instance.shortlist or ()] == list(lists[instance.id][:50])
 
+    @pytest.mark.slow
     def test_what_was_seen_is_taken_out(self, tmp_path: Path) -> None:
         job = Job(Retrieval(k_core=5, masking="none"), Model.parse("simple:popularity"), runs=tmp_path)
         (path,) = perform(job, say=lambda line: None)
@@ -264,6 +267,7 @@ class TestProfile:
             '"Home Alone (1990)": Children\'s, Comedy',
         ]
 
+    @pytest.mark.slow
     def test_a_run_of_it_is_read(self, tmp_path: Path) -> None:
         task, written = PALRProfile(), '{Comedy: "Home Alone (1990)", "Jaws (1975)"; Drama: "Fargo (1996)"}'
         engine = FunctionEngine(lambda key, request: Text(written), Generate)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -81,6 +82,7 @@ class TestByHand:
 LINE = st.text("abcdefkmnxyz", max_size=9).map(lambda text: "".join(dict.fromkeys(text)))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.lists(LINE, min_size=1, max_size=6),
@@ -129,6 +131,7 @@ class HeldOutMoved(PALR):
 
 
 class TestGuards:
+    @pytest.mark.slow
     def test_what_is_held_out_changes_no_text(self) -> None:
         task, other = PALR(k_core=0, stride=20), HeldOutMoved(k_core=0, stride=20)
         ours, theirs = ([i.relevance for i in LeaveOneOut.instances(one, "test")] for one in (task, other))

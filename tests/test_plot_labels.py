@@ -15,6 +15,7 @@ sizes = st.tuples(st.floats(5, 120), st.floats(5, 12))
 spots = st.tuples(st.floats(0, 500), st.floats(0, 300))
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(spots, sizes), max_size=6))
 @settings(max_examples=20)
 def test_every_name_keeps_its_size_and_stays_inside(names: list[tuple[Pair, Pair]]) -> None:

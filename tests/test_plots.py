@@ -28,6 +28,8 @@ from leaderboard.plots import pictures
 from leaderboard.sheet import Breakdown, Cell, Column, Line, Part, Sheet
 from tests.sheets import CHANCE, HEADLINE, HISTORY, LONG, breakdown, cell, large, line, reported, sheet, small
 
+pytestmark = pytest.mark.slow
+
 SVG = "{http://www.w3.org/2000/svg}"
 HREF = "{http://www.w3.org/1999/xlink}href"
 CURVES = [ShotPoint("RT", k, v, v - 0.05, v + 0.05) for k, v in ((256, 0.58), (0, 0.31), (16, 0.42), (64, 0.51))]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import pytest
+
 from harness import registry
 from harness.cli.run import run
 from harness.cli.tune import tune
@@ -34,6 +36,7 @@ def test_what_a_step_needs_was_made_before() -> None:
         made |= {*after(step, "--out"), step.name}
 
 
+@pytest.mark.slow
 def test_every_command_is_one_of_the_harness_and_its_settings_are_the_task_s() -> None:
     for step in PLAN:
         command = run if step.runs else tune

@@ -209,6 +209,7 @@ def test_every_option_that_decides_something_is_asked_for_or_left_open() -> None
                 assert option.name in asked, f"{one.table}, {one.method}: nothing is said of {option.name}"
 
 
+@pytest.mark.slow
 def test_what_is_needed_can_be_asked_for() -> None:
     for one in (row[0] for row in rows(published())):
         kind = registry.task_kind(one.task)
@@ -221,6 +222,7 @@ def test_what_is_needed_can_be_asked_for() -> None:
             assert one.needs[name] == (defaults[name],), (one.table, name)
 
 
+@pytest.mark.slow
 def test_what_is_open_and_no_draw_decides_no_question() -> None:
     """Masking where candidates are given, and the number of candidates where all items are."""
 

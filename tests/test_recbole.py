@@ -32,6 +32,8 @@ from tasks.retrieval import Retrieval
 from tasks.sequential import Sequential
 from tasks.tallrec import TALLRec
 
+pytestmark = pytest.mark.slow
+
 LETTERS = tuple(Item(letter, letter) for letter in "abcdef")
 
 

@@ -325,6 +325,7 @@ def test_metrics_of_the_hand_made_runs_are_those_of_the_task() -> None:
     assert registry.task_kind("retrieval").metrics == LISTS
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_manual_do_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,8 @@ from tests import engine_models
 from tests.fakes import Coins, Shelf
 from tests.open_server import OpenServer, changed, logprob
 
+pytestmark = pytest.mark.slow
+
 SECRET = "sk-42-never-to-be-seen"
 USAGE = Usage(3, 2)
 

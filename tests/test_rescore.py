@@ -21,6 +21,7 @@ def run(harness: Harness) -> Path:
     return Path(harness("--set", "wording=B", "--run-dir", "runs/B").splitlines()[-1].strip())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

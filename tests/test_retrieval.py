@@ -47,6 +47,7 @@ def test_it_looks_as_deep_as_it_is_told() -> None:
         build(Retrieval, {"candidates": "uniform"}, "task 'retrieval'")
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_best_that_each_user_has_not_seen(popular: Path) -> None:
     found, questions = stage(popular, "retrieval").lists, {q.id: q for q in Retrieval().instances("test")}
     assert found.keys() == questions.keys()
@@ -60,6 +61,7 @@ def test_a_run_keeps_the_best_that_each_user_has_not_seen(popular: Path) -> None
     assert hits == sum(len(record.ranks) for record in records(popular))
 
 
+@pytest.mark.slow
 def test_the_questions_are_those_of_the_task_sequential() -> None:
     ours, theirs = (list(task.instances("test")) for task in (Retrieval(), Sequential()))
     assert [(q.id, q.history, q.relevance, q.excluded) for q in ours] == [
@@ -74,6 +76,7 @@ def test_language_models_are_not_asked() -> None:
 
 
 class TestNoStage:
+    @pytest.mark.slow
     def test_not_complete(self, tmp_path: Path) -> None:
         path = ran(Retrieval(), "simple:random", tmp_path)
         assert len(stage(path, "retrieval").lists) == 943
@@ -81,6 +84,7 @@ class TestNoStage:
         with pytest.raises(StaleRun, match="is not complete; give the command that made it again, and it goes on"):
             stage(path, "retrieval")
 
+    @pytest.mark.slow
     def test_of_another_task(self, tmp_path: Path) -> None:
         with pytest.raises(StaleRun, match="is a run of task 'sequential', and a run of 'retrieval' is needed"):
             stage(ran(Sequential(), "simple:random", tmp_path), "retrieval")

@@ -146,6 +146,7 @@ def test_links_that_lie_in_the_home_are_replaced_and_not_written_through(tmp_pat
     assert target.read_bytes() == b"mine"
 
 
+@pytest.mark.slow
 def test_a_bomb_is_defused(tmp_path: Path) -> None:
     bomb = packed([("toy/ratings.dat", bytes(UNSUSPECTED + 2))])
     assert len(bomb) * SWELLING < UNSUSPECTED
@@ -208,6 +209,7 @@ def bomb(folder: Path) -> None:
     (folder / "news.tsv.gz").write_bytes(gzip.compress(bytes(UNSUSPECTED + 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lay", "says"), [(tarred, "is damaged: expected a zip file"), (bomb, "found more")])
 def test_the_command_refuses_in_one_line(
     tmp_path: Path, lay: Callable[[Path], object], says: str, capsys: pytest.CaptureFixture[str]
@@ -233,6 +235,7 @@ def test_a_data_set_is_a_name_and_never_a_path(tmp_path: Path, name: str, capsys
     assert everything(tmp_path) == {}
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(data=st.data())
 def test_a_damaged_archive_is_one_line_or_the_right_file(

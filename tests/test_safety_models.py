@@ -29,6 +29,8 @@ from harness.types import Choose, Key, Scores
 from tests import engine_models
 from tests.engine_models import PROMPTS
 
+pytestmark = pytest.mark.slow
+
 Spring = Callable[[], bool]
 
 

@@ -257,6 +257,7 @@ def questions(context: bool) -> dict[str, Rank]:
     return asked
 
 
+@pytest.mark.slow
 class TestNetworks(RankerContract):
     tolerance = 1e-8
 

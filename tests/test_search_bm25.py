@@ -58,6 +58,7 @@ def by_formula(texts: list[list[str]], query: list[str]) -> list[float]:
 TEXTS = st.lists(st.lists(st.sampled_from(["a", "b", "cc", "dé", "e1"]), max_size=6), min_size=1, max_size=7)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(TEXTS, st.lists(st.sampled_from(["a", "b", "cc", "dé", "e1", "nowhere"]), max_size=5))
 def test_bm25_is_its_formula_whatever_the_texts(texts: list[list[str]], query: list[str]) -> None:

@@ -60,6 +60,7 @@ def coverage(seeds: int, users: int, of_seed: float, of_user: float, of_both: fl
     return held / worlds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seeds", "users", "of_seed", "of_user", "of_both"),
     [
@@ -105,6 +106,7 @@ def same(one: SeedInterval, other: SeedInterval) -> None:
         assert a == pytest.approx(b, abs=1e-9) if isinstance(a, float) else a == b
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(MATRICES, st.randoms(use_true_random=False))
 def test_the_order_of_seeds_and_of_instances_does_not_matter(values: np.ndarray, random: Random) -> None:

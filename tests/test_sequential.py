@@ -246,6 +246,7 @@ class TestMovieLens:
                 assert len(set(ids)) == len(ids) == 51
                 assert set(ids) & met[question.user] == {target(question)}
 
+    @pytest.mark.slow
     def test_popular_items_are_drawn_more_often(self) -> None:
         arp = {}
         for how in ("uniform", "popularity"):
@@ -297,6 +298,7 @@ class TestUrn:
         assert len(set(line)) == len(line) == count + 1
         assert set(line) - {met[0]} <= set(free)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("heavy", [0, 10**9])
     def test_draws_follow_the_weights(self, heavy: int) -> None:
         """Two of the weights 1, 2, 3; with nearly all the weight on what was met, rejection gives up."""
@@ -361,6 +363,7 @@ class TestPopularity(TaskContract):
     task = Sequential(candidates="popularity", min_rating=4, k_core=5, negatives=20)
 
 
+@pytest.mark.slow
 def test_what_is_found_of_the_whole_catalogue() -> None:
     found = {finding.what: finding.holds for finding in check_task(Sequential(masking="recbole"))}
     assert all(found.values())

@@ -204,6 +204,7 @@ def read(path: Path, name: str) -> Any:
     return {"run.json": read_manifest, "scores.json": read_scores, "sessions.jsonl": read_sessions}[name](path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["records.jsonl", "run.json", "scores.json", "sessions.jsonl"])
 def test_a_changed_byte_is_an_error_or_changes_nothing(written: Path, tmp_path: Path, name: str) -> None:
     whole, before = (written / name).read_bytes(), read(written, name)

@@ -90,6 +90,7 @@ def test_every_suite_says_what_it_is_and_has_no_model(name: str) -> None:
     assert 1 <= len(cells(name, small)) <= 6
 
 
+@pytest.mark.slow
 def test_the_conventional_rows_of_table_1_draw_rows_by_seed() -> None:
     found = cells("tallrec-table1-conventional", Changes())
     assert Counter((cell.who, cell.shots) for cell in found) == {

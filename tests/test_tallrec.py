@@ -84,6 +84,7 @@ def test_movie_files_are_the_published_ones(movie: TALLRec, split: Split) -> Non
     assert git_blob(content) == MOVIE_BLOBS[split]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_book_files_survive_reading_and_writing(book: TALLRec, split: Split) -> None:
     """Each published record is taken apart into books and put together again, to the same bytes."""
@@ -116,6 +117,7 @@ def test_a_prompt_as_people_read_it(movie: TALLRec) -> None:
     assert prompt.endswith("\n\n### Response:\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "split", "expected"),
     [
@@ -132,6 +134,7 @@ def test_reference_scores_movie(movie: TALLRec, name: str, split: Split, expecte
     assert auc_of(movie, name, split) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "expected"), [("test", 69.62), ("valid", 68.72)])
 def test_reference_scores_book(book: TALLRec, split: Split, expected: float) -> None:
     assert auc_of(book, "like-rate", split) == expected
@@ -150,6 +153,7 @@ def test_split_facts(movie: TALLRec) -> None:
         assert sum(sum(instance.relevance.values()) for instance in movie.instances(split)) == liked
 
 
+@pytest.mark.slow
 def test_unlabelled_texts_are_of_users_in_no_split(movie: TALLRec) -> None:
     texts = list(movie.unlabelled())
     taken = {instance.user for split in SPLITS for instance in movie.instances(split)}
@@ -161,6 +165,7 @@ def test_unlabelled_texts_are_of_users_in_no_split(movie: TALLRec) -> None:
     assert len(texts) == sum((count - 1) // 10 for user, count in sizes.items() if user not in taken)
 
 
+@pytest.mark.slow
 def test_labels_of_unlabelled_texts_are_thrown_by_a_coin(movie: TALLRec) -> None:
     dataset = load("ml-100k")
     truth = {
@@ -216,6 +221,7 @@ def test_the_read_outs_against_the_authors_double_softmax(movie: TALLRec) -> Non
     assert ours["mass"] == pytest.approx({key: float(softmax(found)[:2].sum()) for key, found in logits.items()})
 
 
+@pytest.mark.slow
 @given(st.integers(1, 300), st.integers(0, 2**31), st.data())
 def test_few_shot_draws_are_those_of_datasets(rows: int, seed: int, data: st.DataObject) -> None:
     shots = data.draw(st.integers(1, rows))

@@ -29,6 +29,8 @@ from harness.types import Prediction
 from tasks.llm_trsr import LLMTRSR
 from tasks.tallrec import TALLRec
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 SMALL = Shape(layers=1, width=2, inner=3, heads=1)
 

@@ -121,6 +121,7 @@ def test_less_certainty_never_makes_a_firmer_word(
     assert bare == pytest.approx((ours - below - paper, ours + above - paper), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_equal_models_are_seldom_said_to_differ_and_different_ones_to_be_equal(tmp_path: Path) -> None:
     """Both words are wrong in about 2.5 % of cases at the edge of the tolerance, on either side. Between equal models
     the difference has a deviation of 0.0145, so it lies within 0.04 - 1.96 * 0.0145 in 58 of 100 cases."""
@@ -187,6 +188,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_real_standing(real: Path) -> None:
     (standing,) = collect(real)
     numbers = beside(published(), "tallrec", "test", standing.entries[0].manifest["settings"])
@@ -196,6 +198,7 @@ def test_a_real_standing(real: Path) -> None:
     assert {told.why for one, told in found if one.method == "TALLRec"} == {"no run of LLaMA"}
 
 
+@pytest.mark.slow
 def test_several_runs_are_compared_by_their_mean(real: Path) -> None:
     """As if the two were trainings of SASRec with 64 rows and two seeds."""
     entries: list[Entry] = []
