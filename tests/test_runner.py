@@ -36,6 +36,7 @@ from harness.types import (
     Usage,
     ask,
     ask_all,
+    rank_candidates,
 )
 from tests.fakes import Coins, Shelf, noisy, text_engine
 
@@ -287,6 +288,21 @@ def test_a_list_of_the_whole_catalogue() -> None:
     )
     assert made.ranks == {"b": 2}
     assert made.rows["HR@3"] == (1.0,)
+
+
+def test_scores_are_compared_as_floats_whatever_an_engine_gives() -> None:
+    """Nanoseconds since 1970 differ by less than a float64 can say: a tie, in the places as in the list."""
+    newest = 1_790_000_000_000_000_000
+    given: list[float] = [newest, newest + 1, 0.1, newest - 1, True]
+    instance = Instance("i", "u", (), tuple(Item(str(n), "") for n in range(5)), {str(n): 1.0 for n in range(5)})
+    engine = Retried(FunctionEngine(lambda key, request: Scores(tuple(given)), Rank))
+    ((_, outcome, usage),) = drive([("i", rank_candidates(instance))], engine)
+    made = make_record(Shelf(), Meter(Shelf().metrics), instance, outcome, usage)
+    assert isinstance(outcome, Prediction)
+    assert {type(score) for score in outcome.scores.values()} == {float}
+    assert made.tied
+    assert sorted(made.ranks, key=made.ranks.__getitem__) == list(made.top)
+    assert sorted(made.ranks.values()) == [1, 2, 3, 4, 5]
 
 
 def test_an_answer_that_is_not_finite_is_a_failure() -> None:

@@ -6,6 +6,7 @@ looks like any other.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isfinite
 
 from harness.errors import BrokenEngine, RequestFailed
@@ -13,7 +14,8 @@ from harness.types import Choose, Generate, Key, Rank, Ranked, Reply, Request, S
 
 
 def checked(key: Key, request: Request, reply: Reply | RequestFailed) -> Reply | RequestFailed:
-    """The reply, or a failure in its place where a score is no finite number. BrokenEngine: it is no answer to this."""
+    """The reply, its scores as floats, or a failure in its place where one is no finite number. BrokenEngine: it is no
+    answer to this."""
     if isinstance(reply, RequestFailed):
         return reply
     wanted = _owed(request)
@@ -24,9 +26,12 @@ def checked(key: Key, request: Request, reply: Reply | RequestFailed) -> Reply |
         raise BrokenEngine(
             f"the engine answered question {key.step} of instance {key.instance!r} with {got}, not {due}"
         )
-    if isinstance(reply, Scores) and not all(map(isfinite, reply.values)):
-        worst = next(value for value in reply.values if not isfinite(value))
-        return RequestFailed(f"the engine gave a score of {worst}, which is no finite number")
+    if isinstance(reply, Scores):
+        if not all(map(isfinite, reply.values)):
+            worst = next(value for value in reply.values if not isfinite(value))
+            return RequestFailed(f"the engine gave a score of {worst}, which is no finite number")
+        if not set(map(type, reply.values)) <= {float}:  # such as nanoseconds, in digits that no float64 has
+            return replace(reply, values=tuple(map(float, reply.values)))
     return reply
 
 
