@@ -112,9 +112,10 @@ def harness_ways(problem: Problem, folder: Path) -> Iterator[Way]:
     def recorded() -> Found:
         rmtree(folder / "run", ignore_errors=True)
         manifest = {"schema": SCHEMA, "task": problem.name, "identity": {"run": "metrics"}}
+        meter = Meter(METRICS)
         with Run.open(folder / "run", manifest) as run:
             for instance, prediction in problem.answers():
-                run.append(make_record(problem, Meter(METRICS), instance, prediction, Usage()))
+                run.append(make_record(problem, meter, instance, prediction, Usage()))
         return scored()
 
     yield Way("harness", "dictionaries", measured)

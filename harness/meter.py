@@ -15,9 +15,16 @@ class Meter:
     """Measures answers. What only hits decide is worked out once for all the answers that have the same hits."""
 
     def __init__(self, metrics: Sequence[Metric]) -> None:
-        self._metrics = {metric.name: metric for metric in metrics}
-        self._others = {name: metric for name, metric in self._metrics.items() if not isinstance(metric, HitMetric)}
-        self._depth = max((metric.depth for metric in metrics if isinstance(metric, HitMetric)), default=0)
+        named = {metric.name: metric for metric in metrics}
+        # One that measures in its own way may read more than hits.
+        self._by_hits = {
+            name: metric
+            for name, metric in named.items()
+            if isinstance(metric, HitMetric) and type(metric).measure is HitMetric.measure
+        }
+        self._others = {name: metric for name, metric in named.items() if name not in self._by_hits}
+        self._order: dict[str, tuple[float, ...] | None] = dict.fromkeys(named)
+        self._depth = max((metric.depth for metric in self._by_hits.values()), default=0)
         self._known = lru_cache(maxsize=KEPT)(self._judged)
 
     def rows(self, answer: Answer) -> dict[str, tuple[float, ...] | None]:
@@ -29,8 +36,5 @@ class Meter:
         return rows
 
     def _judged(self, hits: tuple[Hit, ...], relevant: tuple[float, ...]) -> Mapping[str, tuple[float, ...] | None]:
-        """With None in the places of the others, whose order it keeps."""
-        return {
-            name: (metric.judge(hits, relevant),) if isinstance(metric, HitMetric) else None
-            for name, metric in self._metrics.items()
-        }
+        """With None in the places of the others."""
+        return self._order | {name: (metric.judge(hits, relevant),) for name, metric in self._by_hits.items()}

@@ -7,7 +7,7 @@ what a random order would score on an instance (`chance`), so that a table can s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +17,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.types import Instance, ItemId, Prediction, tie_break
+from harness.types import Instance, ItemId, Prediction
 
 Rows = NDArray[np.float64]
 """Shape (instances, columns of the metric)."""
@@ -58,13 +58,15 @@ class Answer(NamedTuple):
         places: dict[ItemId, int] = {}
         hits: list[Hit] = []
         relevant: list[float] = []
+        ranked: Mapping[ItemId, int] = {}
         for item, gain in instance.relevance.items():
             if gain > 0:
                 relevant.append(gain)
                 if (own := scores.get(item)) is not None:
                     place = size - bisect_left(numbers, own)
                     if place > 1 and numbers[size - place + 1] == own:
-                        place = 1 + size - bisect_right(numbers, own) + _equals_before(item, scores, instance.id)
+                        ranked = ranked or _ranked(scores, instance.id)  # items share this score
+                        place = ranked[item]
                     places[item] = place
                     hits.append((place, gain))
         hits.sort()
@@ -362,10 +364,8 @@ def _ideal(relevant: tuple[float, ...]) -> float:
     return _dcg(relevant)
 
 
-def _equals_before(item: ItemId, scores: Mapping[ItemId, float], salt: str) -> int:
-    """How many items with the same score are ranked before this one."""
-    own, key = scores[item], tie_break(salt, item)
-    return sum(tie_break(salt, other) < key for other, score in scores.items() if score == own)
+def _ranked(scores: Mapping[ItemId, float], salt: str) -> dict[ItemId, int]:
+    return {item: place for place, item in enumerate(Prediction(scores).ranking(salt), 1)}
 
 
 def _relevant(instance: Instance) -> tuple[float, ...]:

@@ -16,8 +16,8 @@ from harness.store import plain_disk_errors
 def put_in_place(out: Path) -> Iterator[Path]:
     """An empty folder on the disk of `out`; what it holds at the end goes there, each file in one step.
 
-    Where anything fails, such as a full disk, `out` keeps what it had. Another process that writes there is waited for.
-    Raises HarnessError if it cannot be written.
+    Where anything fails, such as a full disk, `out` keeps what it had. Another process of this machine that writes
+    there is waited for. Raises HarnessError if it cannot be written.
     """
     stage = out / ".partial"
     with plain_disk_errors(out):

@@ -286,7 +286,7 @@ def as_written(path: Path) -> Iterator[None]:
     out a member or put something of another kind in its place."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         said = f"{path}: its run.json, scores.json or sessions.jsonl is not as this harness wrote it"
         raise BadData(f"{said} ({type(error).__name__}: {error})") from error
 

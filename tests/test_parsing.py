@@ -234,6 +234,34 @@ def test_a_cut_off_answer_names_what_the_whole_one_did(
     assert len(lines) - len(kept) <= 1
 
 
+@pytest.mark.parametrize(
+    ("line", "outcome"),
+    [
+        ("Candyman: Farewell to th", "truncated"),
+        ("**Candyman - Farewell to th", "truncated"),
+        ("Horseman on the Roof, The (Hussard sur l", "truncated"),
+        ("Candyman (1992) - a film of th", "exact"),
+        ("The Usual Suspects (1995) - a crime thriller that ", "normalised"),
+        ("**The Usual Suspects (1995)** - a crime thriller that k", "normalised"),
+        ("**The Usual Suspects** (1995) - a crime thriller that k", "normalised"),
+        ("The Usual Suspects, 1995 - a crime thriller that k", "normalised"),
+        ("The Usual Suspects [1995] - a crime thriller that k", "normalised"),
+        ("The Usual Suspects - a crime thriller that k", "normalised"),
+    ],
+)
+def test_a_line_that_was_cut_off_names_what_it_is_past(line: str, outcome: str, indexes: dict[str, Names]) -> None:
+    answer = f"1. Heat (1995)\n2. {line}"
+    lines = read(answer, indexes["films"], candidates=None, history=(), finish="length").lines
+    assert [line.outcome for line in lines] == ["exact", outcome]
+
+
+def test_a_cut_off_name_without_a_year_may_go_on() -> None:
+    names = shelf("Candyman", "Candyman: Farewell to the Flesh", "Heat")
+    for line, outcome in (("Candyman: Farewell to th", "truncated"), ("Candyman: a tale that is to be f", "exact")):
+        lines = read(f"1. Heat\n2. {line}", names, candidates=None, history=(), finish="length").lines
+        assert [line.outcome for line in lines] == ["exact", outcome]
+
+
 def test_a_shared_text_is_a_candidate_then_unseen_then_the_first() -> None:
     names = shelf("Ice Storm, The (1997)", "Ice Storm, The (1997)", "The Ice Storm (1997)")
     assert names.collisions.text == (("0", "1"),)

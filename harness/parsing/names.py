@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 from rapidfuzz import fuzz, process
@@ -113,6 +115,20 @@ class Names:
         if owners := self._forms.get(form):
             return Found(owners, "normalised")
         return self._variants.get(form)
+
+    def begins(self, text: str) -> bool:
+        """Whether a longer name begins with this text, as it stands or in its normal form."""
+        if len(text) > LONGEST:
+            return False
+        for start in filter(None, (text.strip().casefold(), normal(text))):
+            place = bisect_right(self._sorted, start)
+            if place < len(self._sorted) and self._sorted[place].startswith(start):
+                return True
+        return False
+
+    @cached_property
+    def _sorted(self) -> list[str]:
+        return sorted({*map(str.casefold, self._texts), *self._forms})
 
     def find(self, text: str) -> Found | None:
         """By text, by code, by normal form, in this order."""

@@ -10,9 +10,9 @@ from functools import cached_property
 from typing import Literal
 
 from harness.parsing.lookup import resolve
-from harness.parsing.markup import is_refusal, peeled, unwrapped
+from harness.parsing.markup import is_refusal, unwrapped
 from harness.parsing.names import Found, Match, Names
-from harness.parsing.normal import ends_with_year
+from harness.parsing.objects import Piece
 from harness.parsing.splitting import split
 from harness.types import ItemId
 
@@ -108,7 +108,7 @@ def read(
     lines: list[Line] = []
     named: set[ItemId] = set()
     for place, (piece, what) in enumerate(zip(pieces[:limit], found, strict=True)):
-        if finish == "length" and place == len(pieces) - 1 and not piece.closed and not _past(piece.text, what):
+        if finish == "length" and place == len(pieces) - 1 and _unended(piece, what, names):
             lines.append(Line(piece.text.strip(), Outcome.TRUNCATED))
         elif what is None:
             lines.append(Line(piece.text.strip(), Outcome.NOT_IN_CATALOGUE))
@@ -120,12 +120,10 @@ def read(
     return Reading(tuple(lines))
 
 
-def _past(text: str, what: Found | None) -> bool:
-    """Whether a line that was cut off goes on behind a name. A code, a text of the catalogue to the letter and a title
-    with its year are names; what begins like another one may be the beginning of what was going to be said."""
-    if what is None or not re.search(r"\w", what.rest):
-        return False
-    return what.match == "exact" or ends_with_year(list(peeled(text.removesuffix(what.rest)))[-1])
+def _unended(piece: Piece, what: Found | None, names: Names) -> bool:
+    """Whether an answer that was cut off in this line may have been in the middle of a name."""
+    behind = what is not None and re.search(r"\w", what.rest) is not None
+    return not piece.closed and (not behind or names.begins(piece.text))
 
 
 def _set(items: Collection[ItemId]) -> Set[ItemId]:
