@@ -16,7 +16,7 @@ import json
 import os
 import platform
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -282,19 +282,30 @@ def plain_disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def as_written(path: Path) -> Iterator[None]:
-    """For what is read off the JSON of a run: BadData where an editor, or damage that hit its checksum as well, left
-    out a member or put something of another kind in its place."""
+    """For what is read off the JSON of a run: BadData where an editor, or damage that hit its checksum as well, put
+    something of another kind in the place of a member."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+    except (TypeError, AttributeError, ValueError, OverflowError) as error:
         said = f"{path}: its run.json, scores.json or sessions.jsonl is not as this harness wrote it"
         raise BadData(f"{said} ({type(error).__name__}: {error})") from error
+
+
+class _Members(dict[str, Any]):
+    """An object of a run's JSON. One that an editor took a member from says so where the member is wanted."""
+
+    def __init__(self, where: str, members: Iterable[tuple[str, Any]]) -> None:
+        super().__init__(members)
+        self._where = where
+
+    def __missing__(self, name: str) -> Any:
+        raise BadData(f"{self._where}: not as this harness wrote it, it lacks {name!r}")
 
 
 def _read_object(content: bytes, where: str, remedy: str) -> dict[str, Any]:
     """A JSON object, with its checksum looked at. BadData: it is none, or was altered."""
     try:
-        found = json.loads(unsealed(content))
+        found = json.loads(unsealed(content), object_pairs_hook=lambda pairs: _Members(where, pairs))
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):

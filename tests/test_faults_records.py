@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from harness.cli import main
+from tests.edits import unsealed
 
 FILES = ("records.jsonl", "scores.json", "run.json", "sessions.jsonl")
 SIZE = 40
@@ -184,3 +185,21 @@ def test_a_leaderboard_never_leaves_a_damaged_run_out_in_silence(shop: Shop) -> 
     assert f"{shop.ours / 'run.json'}: not as this harness wrote it" in said.err
     (shop.ours / "run.json").write_text('{"schema": 99}')  # another program's: passed over, as it always was
     assert shop.commands["leaderboard"]().code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["run.json", "scores.json"])
+def test_a_member_that_an_editor_took_away(shop: Shop, file: str) -> None:
+    """Each in turn, from a file without checksum: a command either needs it, and says so, or does not."""
+    content, place, refused = unsealed(shop.ours / file), shop.ours / file, set()
+    for member in content:
+        for name, ask in shop.commands.items():
+            place.write_text(json.dumps({key: value for key, value in content.items() if key != member}))
+            said = ask()
+            if said.code == 2:
+                assert len(said.err.splitlines()) <= 2, said.err
+                assert file in said.err or "another experiment" in said.err, (member, said.err)
+                refused.add((name, member))
+            else:
+                assert said.code == 0 or name == "regress", (member, said)  # whose verdicts have codes of their own
+    assert {name for name, _ in refused} >= {"show", "rescore", "leaderboard"}
