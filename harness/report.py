@@ -157,7 +157,7 @@ def _run_line(path: Path) -> tuple[str, ...]:
         found = scores["metrics"][scores["headline"]]
         state = f"{scores['headline']} {_number(found) if found else 'n/a'}"
     task = f"{manifest['described']}, {manifest['split']}{sample_badge(manifest)}"
-    return str(path), task, f"{manifest['model']['name']}", state
+    return str(path), task, str(manifest["model"]["name"]), state
 
 
 def _record_line(record: Record) -> str:

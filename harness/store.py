@@ -294,23 +294,27 @@ def as_written(path: Path) -> Iterator[None]:
 class _Members(dict[str, Any]):
     """An object of a run's JSON. One that an editor took a member from says so where the member is wanted."""
 
-    def __init__(self, where: str, members: Iterable[tuple[str, Any]]) -> None:
+    def __init__(self, members: Iterable[tuple[str, Any]], where: str, remedy: str) -> None:
         super().__init__(members)
-        self._where = where
+        self._where, self._remedy = where, remedy
 
     def __missing__(self, name: str) -> Any:
-        raise BadData(f"{self._where}: not as this harness wrote it, it lacks {name!r}")
+        raise _spoilt(self._where, self._remedy, f" ({name!r} is missing)")
 
 
 def _read_object(content: bytes, where: str, remedy: str) -> dict[str, Any]:
     """A JSON object, with its checksum looked at. BadData: it is none, or was altered."""
     try:
-        found = json.loads(unsealed(content), object_pairs_hook=lambda pairs: _Members(where, pairs))
+        found = json.loads(unsealed(content), object_pairs_hook=lambda members: _Members(members, where, remedy))
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise BadData(f"{where}: not as this harness wrote it; {remedy} and give the command of the run again")
+        raise _spoilt(where, remedy)
     return found
+
+
+def _spoilt(where: str, remedy: str, how: str = "") -> BadData:
+    return BadData(f"{where}: not as this harness wrote it{how}; {remedy} and give the command of the run again")
 
 
 def _refuse_twice(lines: Path) -> None:
